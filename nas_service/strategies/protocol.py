@@ -1,7 +1,7 @@
 """What a strategy is: it answers the questions of trial ``number``, and is told how trials ended.
 
-A strategy is rebuilt from the stored trials, in the order they finished, or from its last snapshot and the trials since.
-Randomness comes only from ``(problem.seed, number)``, so that a search that was killed proposes what it would have proposed.
+A strategy is rebuilt from the stored trials, in the order they finished, or from its last snapshot and the trials
+since. Randomness comes only from ``(problem.seed, number)``: a search that was killed proposes what it would have.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Figures = Mapping[str, float | int | None]
 
 
 class StrategyConfig(BaseModel):
-    """Options of a strategy: frozen, unknown keys are refused. Forms are made from the fields' descriptions and bounds."""
+    """Options of a strategy: frozen, unknown keys refused. Forms are made from descriptions and bounds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -70,7 +70,7 @@ class Strategy(Protocol):
         ...
 
     def observe(self, trial: ObservedTrial) -> Figures | None:
-        """Learn from one ended trial; called once a trial. Figures of the update to record, or None where nothing is updated."""
+        """Learn from one ended trial; called once a trial. Figures of the update to record, or None for no update."""
         ...
 
     def snapshot(self) -> dict[str, Any]:
@@ -78,13 +78,13 @@ class Strategy(Protocol):
         ...
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Take over a snapshot: with the trials observed since, this is the same strategy. Raises ValueError if it does not fit."""
+        """Take over a snapshot: with the trials observed since, this is the same strategy. ValueError if it cannot."""
         ...
 
 
 @dataclass(frozen=True)
 class StrategyEntry:
-    """A strategy as the catalogue lists it: name, one-line summary, source (paper or library), options and constructor."""
+    """A strategy as the catalogue lists it: name, summary, source (paper or library), options, constructor."""
 
     name: str
     summary: str

@@ -1,0 +1,140 @@
+"""Any sampler of Optuna as a strategy: an in-memory study is asked, ``suggest_categorical`` answers the questions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from nas_service.strategies.decisions import (
+    answering,
+    asked,
+    check_version,
+    signature,
+    stream,
+    trials_from_json,
+    trials_to_json,
+)
+from nas_service.strategies.merit import has_result, losses
+from nas_service.strategies.protocol import Figures, ObservedTrial, Problem
+from search_spaces.choose import Choose, T, position
+
+UNKNOWN_VIOLATION = 1e100
+FAILED_VIOLATION = 1e101
+"""Told for trials without a result, so that the sampler ranks failed behind infeasible behind everything else."""
+
+
+class OptunaStrategy:
+    """Optuna's answer to trial ``number``, from the results in the order they were observed.
+
+    - The sampler is made anew for each proposal, seeded from (search seed, number): rebuilt, it proposes the same.
+    - A proposal is RUNNING in the study until its result is observed, so a sampler with a constant liar keeps away from
+      it. This is the one thing that ``propose`` changes; asked again for the same number, it withdraws the old one.
+    - Parameters are indices of options: True and 1 stay apart. Questions with one option never reach the sampler.
+    - Results are added in the order of finishing. Infeasible trials carry their violations; failed ones count as
+      infeasible by more than any other.
+    """
+
+    def __init__(self, kind: str, problem: Problem, sampler: Callable[[int], BaseSampler], attempts: int) -> None:
+        """``sampler(seed)`` makes the sampler; ``attempts`` bounds the draws in search of new decisions."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._kind = kind
+        self._problem = problem
+        self._sampler = sampler
+        self._attempts = attempts
+        self._clear()
+
+    def _clear(self) -> None:
+        self._study = optuna.create_study(directions=[goal.direction for goal in self._problem.objectives])
+        self._running: dict[int, optuna.Trial] = {}
+        self._observed: list[ObservedTrial] = []
+        self._seen: set[str] = set()
+
+    def propose(self, number: int) -> Choose:
+        self._withdraw(number)
+        seeds = stream(self._problem.seed, number)
+        for attempt in range(1, self._attempts + 1):
+            self._study.sampler = self._sampler(seeds.getrandbits(32))
+            trial = self._study.ask()
+            self._running[number] = trial
+            try:
+                questions = asked(self._problem, suggesting(trial))
+            except Exception:
+                self._withdraw(number)
+                raise
+            if attempt == self._attempts or signature(questions) not in self._seen:
+                break
+            self._withdraw(number)
+        return answering(questions)
+
+    def _withdraw(self, number: int) -> None:
+        """End the proposal for ``number`` as FAIL, which samplers ignore."""
+        trial = self._running.pop(number, None)
+        if trial is not None:
+            self._study.tell(trial, state=TrialState.FAIL)
+
+    def observe(self, trial: ObservedTrial) -> Figures | None:
+        self._withdraw(trial.number)
+        self._study.add_trial(told(trial, self._problem))
+        self._observed.append(trial)
+        self._seen.add(signature(trial.questions))
+        return None
+
+    def snapshot(self) -> dict[str, Any]:
+        return {"strategy": self._kind, "version": 1, **trials_to_json(self._observed)}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        check_version(snapshot, self._kind, 1)
+        trials = trials_from_json(snapshot)
+        self._clear()
+        for trial in trials:
+            self.observe(trial)
+
+
+def suggesting(trial: optuna.Trial) -> Choose:
+    """Chooser that asks an Optuna trial."""
+
+    def choose(name: str, options: Sequence[T], /) -> T:
+        if len(options) == 1:
+            return options[0]
+        index = trial.suggest_categorical(name, range(len(options)))
+        return options[int(index)]
+
+    return choose
+
+
+def told(trial: ObservedTrial, problem: Problem) -> FrozenTrial:
+    """The trial as Optuna's samplers read it."""
+    params: dict[str, Any] = {}
+    distributions: dict[str, BaseDistribution] = {}
+    for question in trial.questions:
+        if len(question.options) > 1:
+            params[question.name] = position(question.options, question.answer)
+            distributions[question.name] = CategoricalDistribution(range(len(question.options)))
+    constraints = {str(i): violation for i, violation in enumerate(trial.violations) if violation == violation}
+    usable = losses(trial, problem.objectives) is not None
+    if trial.state == "completed" and usable:
+        return optuna.trial.create_trial(
+            values=trial.values, params=params, distributions=distributions, constraints=constraints
+        )
+    intermediate: dict[int, float] = {}
+    if has_result(trial, problem.objectives):
+        # Optuna compares pruned trials by intermediate values, which exist for one objective only.
+        if trial.values is not None and len(trial.values) == 1:
+            intermediate[trial.epoch or 0] = trial.values[0]
+    elif trial.state == "infeasible":
+        if not any(violation > 0 for violation in constraints.values()):
+            constraints["unknown"] = UNKNOWN_VIOLATION
+    else:
+        constraints["failed"] = FAILED_VIOLATION
+    return optuna.trial.create_trial(
+        state=TrialState.PRUNED,
+        params=params,
+        distributions=distributions,
+        intermediate_values=intermediate,
+        constraints=constraints,
+    )
