@@ -1,0 +1,161 @@
+"""Data sets in memory: ``load`` (training and validation), ``load_test`` (the test part, once), ``describe``.
+
+Pixels stay as they are stored (uint8, or float32); ``Split.batch`` normalises them on the device, one batch at a time.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workers.datasets import arrays, find
+from workers.datasets.arrays import Arrays
+from workers.datasets.find import Roots, builtin, source_of
+from workers.datasets.spec import DataError, DatasetSource, DatasetSpec, Format, inside
+
+__all__ = [
+    "DataError", "Dataset", "DatasetInfo", "DatasetSource", "DatasetSpec", "Format", "Split", "builtin", "describe",
+    "inside", "load", "load_test", "source_of",
+]  # fmt: skip
+
+CACHED = 2
+"""Data sets that a worker keeps: the one in use and the one before."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """``images`` [n, channels, height, width] as stored, ``labels`` [n] int64, ``mean``, ``std`` [channels, 1, 1] of training."""
+
+    images: Tensor
+    labels: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def batch(self, indices: Tensor | slice) -> Tensor:
+        """(pixels − mean) / std of some images: [b, channels, height, width] float32."""
+        return self.images[indices].float().sub_(self.mean).div_(self.std)
+
+    def to(self, device: torch.device) -> Split:
+        return Split(*(tensor.to(device) for tensor in (self.images, self.labels, self.mean, self.std)))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training and validation part of a data set on one device. ``content_hash`` identifies pixels, labels, split."""
+
+    name: str
+    train: Split
+    validation: Split
+    classes: int
+    input_shape: tuple[int, int, int]
+    content_hash: str
+    label_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What a data set is. ``class_counts``, ``mean`` and ``std`` (a channel, in pixel units) are those of the training part.
+
+    ``content_hash`` is the SHA-256 of both parts.
+    """
+
+    name: str
+    classes: int
+    input_shape: tuple[int, int, int]
+    train: int
+    test: int
+    class_counts: tuple[int, ...]
+    content_hash: str
+    label_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+_cache: OrderedDict[Hashable, Dataset] = OrderedDict()
+
+
+def load(
+    spec: DatasetSpec, roots: Roots, source: DatasetSource | None = None, device: torch.device | str = "cpu"
+) -> Dataset:
+    """Training and validation part; the test part's images are not opened. Kept in memory until the files change.
+
+    Files are only opened inside ``roots`` and Debian's /usr/share/datasets. Raises DataError.
+    """
+    place = torch.device(device)
+    chosen = source_of(spec, roots, source)
+    key = (spec, chosen, tuple(map(str, roots)), find.source_stamp(chosen, roots), str(place))
+    if key not in _cache:
+        _cache[key] = _loaded(spec, chosen, find.read(chosen, "train", roots), place)
+        while len(_cache) > CACHED:
+            _cache.popitem(last=False)
+    _cache.move_to_end(key)
+    return _cache[key]
+
+
+def _loaded(spec: DatasetSpec, source: DatasetSource, whole: Arrays, device: torch.device) -> Dataset:
+    kept, held = arrays.split(whole.labels, spec.validation_fraction, spec.seed)
+    kept = arrays.at_most(kept, whole.labels, spec.max_train, spec.seed)
+    held = arrays.at_most(held, whole.labels, spec.max_validation, spec.seed)
+    train = Arrays(whole.images[kept], whole.labels[kept], whole.label_names)
+    mean, std = _moments(train)
+    parts = [
+        Split(torch.from_numpy(part.images), torch.from_numpy(part.labels), mean, std).to(device)
+        for part in (train, Arrays(whole.images[held], whole.labels[held]))
+    ]
+    channels, height, width = whole.images.shape[1:]
+    return Dataset(
+        name=source.name,
+        train=parts[0],
+        validation=parts[1],
+        classes=len(whole.label_names),
+        input_shape=(channels, height, width),
+        content_hash=arrays.digest(whole, spec.model_dump(exclude={"name"})),
+        label_names=whole.label_names,
+    )
+
+
+def load_test(
+    spec: DatasetSpec, roots: Roots, source: DatasetSource | None = None, device: torch.device | str = "cpu"
+) -> Split:
+    """The test part, normalised like training. Only for the last step of a search. Raises DataError."""
+    data = load(spec, roots, source, device)
+    test = find.read(source_of(spec, roots, source), "test", roots)
+    place = torch.device(device)
+    return replace(
+        data.train,
+        images=torch.from_numpy(np.ascontiguousarray(test.images)).to(place),
+        labels=torch.from_numpy(test.labels).to(place),
+    )
+
+
+def describe(source: DatasetSource, roots: Roots) -> DatasetInfo:
+    """Read both parts of a data set, check them, and say what is in them. Raises DataError."""
+    train, test = find.read(source, "train", roots), find.read(source, "test", roots)
+    mean, std = _moments(train)
+    channels, height, width = train.images.shape[1:]
+    return DatasetInfo(
+        name=source.name,
+        classes=len(train.label_names),
+        input_shape=(channels, height, width),
+        train=len(train.labels),
+        test=len(test.labels),
+        class_counts=tuple(np.bincount(train.labels, minlength=len(train.label_names)).tolist()),
+        content_hash=arrays.digest(train, {"test": arrays.digest(test)}),
+        label_names=train.label_names,
+        mean=tuple(mean.flatten().tolist()),
+        std=tuple(std.flatten().tolist()),
+    )
+
+
+def _moments(train: Arrays) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel, [channels, 1, 1] float32; a constant channel counts as std 1."""
+    flat = train.images.transpose(1, 0, 2, 3).reshape(train.images.shape[1], -1)
+    mean = flat.mean(axis=1, dtype=np.float64)
+    std = flat.std(axis=1, dtype=np.float64)
+    std[std == 0] = 1.0
+    return tuple(torch.tensor(v, dtype=torch.float32).reshape(-1, 1, 1) for v in (mean, std))  # type: ignore[return-value]  # two of them

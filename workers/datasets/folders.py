@@ -1,0 +1,98 @@
+"""Image folders: train/<class>/<image>, and test/<class>/<image> if there is a test part. Classes by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from workers.datasets.arrays import MAX_BYTES, Arrays
+from workers.datasets.spec import DataError, Part, regular_file
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm"})
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM")
+MAX_PIXELS = 4096 * 4096
+
+
+def files(folder: Path, part: Part, roots: Sequence[str | Path]) -> list[Path]:
+    """Every image file of a part, sorted. Raises DataError without a train folder; a missing test part is []."""
+    return [path for _, paths in _classes(folder, part, roots) for path in paths]
+
+
+def read(folder: Path, part: Part, roots: Sequence[str | Path]) -> Arrays | None:
+    """All images of a part, grey if every image is grey; None where there is no test part. Raises DataError."""
+    classes = _classes(folder, part, roots)
+    if not classes:
+        return None
+    paths = [(path, label) for label, (_, members) in enumerate(classes) for path in members]
+    size, grey = _common_size([path for path, _ in paths])
+    channels = 1 if grey else 3
+    if len(paths) * channels * size[0] * size[1] > MAX_BYTES:
+        raise DataError(f"{folder}: {len(paths)} images of {size[0]} × {size[1]} need more than {MAX_BYTES} bytes")
+    images = np.empty((len(paths), channels, size[1], size[0]), np.uint8)
+    for i, (path, _) in enumerate(paths):
+        images[i] = _pixels(path, grey)
+    labels = np.array([label for _, label in paths], np.int64)
+    return Arrays(images, labels, tuple(name for name, _ in classes))
+
+
+def _classes(folder: Path, part: Part, roots: Sequence[str | Path]) -> list[tuple[str, list[Path]]]:
+    top = folder / part
+    if not top.is_dir():
+        if part == "test":
+            return []
+        raise DataError(f"{folder}: no folder train; allowed: train/<class>/<image>, and test/<class>/<image>")
+    with os.scandir(top) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        raise DataError(f"{top}: no class folders; allowed: {part}/<class>/<image>")
+    if part == "test":
+        expected = [name for name, _ in _classes(folder, "train", roots)]
+        if set(names) - set(expected):
+            strange = sorted(set(names) - set(expected))
+            raise DataError(f"{top}: classes {strange} do not occur in train; allowed: {expected}")
+        names = expected
+    classes = []
+    for name in names:
+        present = sorted((top / name).iterdir()) if (top / name).is_dir() else []
+        classes.append((name, [regular_file(path, roots) for path in present if path.suffix.lower() in SUFFIXES]))
+    return classes
+
+
+def _common_size(paths: list[Path]) -> tuple[tuple[int, int], bool]:
+    """(width, height) of every image, and whether all are grey. Raises DataError when sizes differ."""
+    size: tuple[int, int] | None = None
+    grey = True
+    for path in paths:
+        with _opened(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DataError(f"{path}: {image.width} × {image.height} pixels; allowed: {MAX_PIXELS} pixels")
+            if size is not None and image.size != size:
+                raise DataError(f"{path}: width, height {image.size}, but {paths[0]} is {size}; allowed: one size")
+            size = image.size
+            grey = grey and image.mode in ("1", "L")
+    if size is None:
+        raise DataError(f"no images; allowed: files that end in {', '.join(sorted(SUFFIXES))}")
+    return size, grey
+
+
+def _pixels(path: Path, grey: bool) -> NDArray[Any]:
+    """[channels, height, width] uint8."""
+    with _opened(path) as image:
+        try:
+            array = np.asarray(image.convert("L" if grey else "RGB"), np.uint8)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise DataError(f"{path}: broken image: {error}") from error
+    return array[None] if grey else array.transpose(2, 0, 1)
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        return Image.open(path, formats=FORMATS)
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
+        raise DataError(f"{path}: not an image: {error}") from error

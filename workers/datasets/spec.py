@@ -1,0 +1,80 @@
+"""What a data set is called, where it lies and how it is split: plain data, no torch, no numpy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Format = Literal["digits", "idx", "cifar10", "cifar100", "folder", "npz", "plugin"]
+Part = Literal["train", "test"]
+
+
+class DataError(ValueError):
+    """A data set that is missing, broken, or not inside the allowed folders. Says the file and what is allowed."""
+
+
+class DatasetSpec(BaseModel):
+    """Which data set a search uses and how its training part is split. The test part is never touched by it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    name: str = Field(min_length=1, max_length=200, description="Name of a built-in, registered or plug-in data set.")
+    validation_fraction: float = Field(
+        0.2, gt=0, lt=1, description="Share of each class of the training part that is kept for validation."
+    )
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of the split and of the choice of max_train images.")
+    max_train: int | None = Field(
+        None, ge=2, le=10**9, description="Use at most so many training images, classes in proportion; null: all."
+    )
+    max_validation: int | None = Field(
+        None, ge=2, le=10**9, description="Use at most so many validation images, classes in proportion; null: all."
+    )
+
+
+class DatasetSource(BaseModel):
+    """Where a data set lies. ``path`` is a folder, for npz a file; it counts only inside the configured roots.
+
+    - idx: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-…, each plain or .gz
+    - cifar10: data_batch_*.bin, test_batch.bin; cifar100: train.bin, test.bin
+    - folder: train/<class>/*.png, and test/<class>/*.png if there is a test part
+    - npz: x_train, y_train, x_test, y_test, or x and y
+    - plugin: ``path`` is the name in the entry point group nas.datasets
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str = Field(min_length=1, max_length=200, description="Name by which searches refer to it.")
+    format: Format = Field(description="How the files are written.")
+    path: str = Field(default="", max_length=4096, description="Folder, or file of an npz; empty for digits.")
+
+
+def inside(path: str | Path, roots: Iterable[str | Path]) -> Path:
+    """The real path, links followed, if it lies inside one of ``roots``. Raises DataError if not, or if missing."""
+    allowed = [Path(root).resolve() for root in roots]
+    try:
+        real = Path(path).resolve(strict=True)
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links; ValueError: a NUL byte
+        raise DataError(f"data set path {str(path)!r} cannot be opened: {error}") from error
+    if not any(real.is_relative_to(root) for root in allowed):
+        raise DataError(
+            f"data set path {str(path)!r} lies outside the data folders; allowed: {[str(r) for r in allowed]}"
+        )
+    return real
+
+
+def regular_file(path: Path, roots: Iterable[str | Path]) -> Path:
+    """``inside``, and an ordinary file: no folder, pipe or device. Raises DataError."""
+    real = inside(path, roots)
+    if not real.is_file():
+        raise DataError(f"{path} is not an ordinary file")
+    return real
+
+
+def stamp(paths: Iterable[Path]) -> tuple[tuple[str, int, int], ...]:
+    """(path, modification time in ns, size) of every file: equal stamps mean that nothing has to be read again."""
+    stats = [(str(path), os.stat(path)) for path in paths]
+    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
