@@ -202,7 +202,7 @@ def estimated_size(
     """
     paths = every(run)
     count = 0
-    for count, _ in enumerate(paths, 1):  # noqa: B007 - the last count is the size
+    for count, _ in enumerate(paths, 1):
         if count > exact_up_to:
             break
     else:

@@ -1,0 +1,189 @@
+"""Convolution with its norm and activation, pooling, joins and the classifier: what every family shares."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Activation = Literal["relu", "relu6", "silu", "hardswish", "gelu", "none"]
+Norm = Literal["batch", "none"]
+
+
+def activation_layer(name: Activation) -> nn.Module:
+    """The activation called ``name``; "none" is the identity."""
+    layers: dict[str, type[nn.Module]] = {
+        "relu": nn.ReLU,
+        "relu6": nn.ReLU6,
+        "silu": nn.SiLU,
+        "hardswish": nn.Hardswish,
+        "gelu": nn.GELU,
+        "none": nn.Identity,
+    }
+    return layers[name]()
+
+
+class ConvNormAct(nn.Module):
+    """y = activation(norm(conv(x))).
+
+    [batch, in_channels, h, w] -> [batch, out_channels, ceil(h / stride), ceil(w / stride)] with "same" padding and an odd
+    kernel; "valid" pads nothing.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 3,
+        stride: int = 1,
+        groups: int = 1,
+        dilation: int = 1,
+        padding: Literal["same", "valid"] = "same",
+        bias: bool = False,
+        norm: Norm = "batch",
+        activation: Activation = "relu",
+    ) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        self.conv = nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel,
+            stride,
+            padding=(kernel - 1) // 2 * dilation if padding == "same" else 0,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+        )
+        self.norm = nn.BatchNorm2d(out_channels) if norm == "batch" else nn.Identity()
+        self.activation = activation_layer(activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(self.norm(self.conv(x)))
+
+
+class NormAct(nn.Module):
+    """y = activation(norm(x)): what closes a pre-activation network. The shape stays as it is."""
+
+    def __init__(self, in_channels: int, norm: Norm = "batch", activation: Activation = "relu") -> None:
+        super().__init__()
+        self.out_channels = in_channels
+        self.norm = nn.BatchNorm2d(in_channels) if norm == "batch" else nn.Identity()
+        self.activation = activation_layer(activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(self.norm(x))
+
+
+class Pool(nn.Module):
+    """y = maximum or mean over windows of kernel x kernel pixels; padding never enters a mean.
+
+    [batch, c, h, w] -> [batch, c, ceil(h / stride), ceil(w / stride)] for an odd kernel. "ceil" pads nothing and lets
+    the last window hang over the edge.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        kind: Literal["max", "average"] = "max",
+        kernel: int = 3,
+        stride: int = 2,
+        padding: Literal["same", "ceil", "valid"] = "same",
+    ) -> None:
+        super().__init__()
+        self.out_channels = in_channels
+        border = (kernel - 1) // 2 if padding == "same" else 0
+        hang_over = padding == "ceil"
+        self.pool: nn.Module
+        if kind == "max":
+            self.pool = nn.MaxPool2d(kernel, stride, padding=border, ceil_mode=hang_over)
+        else:
+            self.pool = nn.AvgPool2d(kernel, stride, padding=border, ceil_mode=hang_over, count_include_pad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(x)
+
+
+class LocalResponseNorm(nn.Module):
+    """y = x / (1 + alpha / size * sum of x^2 over ``size`` neighbouring channels) ^ beta.
+
+    The shape stays as it is. Source: Krizhevsky et al. 2012, section 3.3.
+    """
+
+    def __init__(self, in_channels: int, size: int = 5, alpha: float = 0.0001, beta: float = 0.75) -> None:
+        super().__init__()
+        self.out_channels = in_channels
+        self.norm = nn.LocalResponseNorm(size, alpha, beta, k=1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x)
+
+
+class Dropout(nn.Module):
+    """y = x with each value dropped at rate ``rate`` in training and the others scaled by 1 / (1 - rate)."""
+
+    def __init__(self, in_channels: int, rate: float = 0.5) -> None:
+        super().__init__()
+        self.out_channels = in_channels
+        self.dropout = nn.Dropout(rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropout(x)
+
+
+class Add(nn.Module):
+    """y = x1 + x2 + ...; all of one shape [batch, c, h, w]."""
+
+    def __init__(self, in_channels: tuple[int, ...]) -> None:
+        super().__init__()
+        if len(set(in_channels)) != 1:
+            raise ValueError(f"a sum of {in_channels} channels; allowed: equal numbers")
+        self.out_channels = in_channels[0]
+
+    def forward(self, *terms: Tensor) -> Tensor:
+        total = terms[0]
+        for term in terms[1:]:
+            total = total + term
+        return total
+
+
+class Concat(nn.Module):
+    """y = [x1, x2, ...] along the channels; all of one height and width."""
+
+    def __init__(self, in_channels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.out_channels = sum(in_channels)
+
+    def forward(self, *parts: Tensor) -> Tensor:
+        return torch.cat(parts, dim=1)
+
+
+class Classifier(nn.Module):
+    """logits = linear(dropout(mean of x over height and width)): [batch, c, h, w] -> [batch, classes]."""
+
+    def __init__(self, in_channels: int, classes: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.out_channels = classes
+        self.dropout = dropout
+        self.linear = nn.Linear(in_channels, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.dropout(x.mean((2, 3)), self.dropout, self.training)
+        return self.linear(x)
+
+
+class SqueezeExcitation(nn.Module):
+    """y = x * sigmoid(expand(activation(squeeze(mean of x over height and width)))): one weight a channel.
+
+    The shape stays as it is. Source: Hu et al. 2018, figure 2; ``width`` channels in the middle.
+    """
+
+    def __init__(self, channels: int, width: int, activation: Activation = "relu") -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, width, 1)
+        self.activation = activation_layer(activation)
+        self.expand = nn.Conv2d(width, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.activation(self.squeeze(x.mean((2, 3), keepdim=True)))
+        return x * torch.sigmoid(self.expand(weights))
