@@ -15,6 +15,7 @@ from nas_service.strategies.protocol import (
     StrategyEntry,
 )
 from nas_service.strategies.random import RandomConfig, RandomSearch
+from nas_service.strategies.rl import RlConfig, RlController
 from nas_service.strategies.tpe import TpeConfig, tpe
 
 __all__ = [
@@ -50,6 +51,13 @@ BUILT_IN = (
         "Real et al., AAAI 2019, arXiv 1802.01548",
         EvolutionConfig,
         RegularisedEvolution,
+    ),
+    StrategyEntry(
+        "rl",
+        "A recurrent controller that learns which answers lead to good trials, by policy gradient.",
+        "Zoph and Le, ICLR 2017, arXiv 1611.01578; Williams, Machine Learning 8, 1992",
+        RlConfig,
+        RlController,
     ),
 )
 
