@@ -1,6 +1,7 @@
 """An architecture is a list of nodes: plain frozen data, JSON both ways, no torch.
 
-``Node(block, inputs, args)``: ``inputs`` name earlier nodes, 0 is the image, node ``i`` of the tuple is number ``i + 1``.
+``Node(block, inputs, args)``: ``inputs`` name earlier nodes, 0 is the image, node ``i`` of the tuple is number ``i +
+1``.
 ``Architecture(task, nodes)``: the last node is the output.
 """
 
@@ -33,7 +34,7 @@ class ArchitectureError(ValueError):
 
 @dataclass(frozen=True)
 class Task:
-    """What the network must do: ``input_shape`` is (channels, height, width) in pixels, ``classes`` the number of labels."""
+    """What the network must do: ``input_shape`` is (channels, height, width), ``classes`` counts the labels."""
 
     input_shape: tuple[int, int, int]
     classes: int
@@ -117,12 +118,13 @@ class Architecture:
                 raise ArchitectureError("args must be an object", f"/nodes/{i}/args")
             args = {str(name): frozen(value, f"/nodes/{i}/args/{name}") for name, value in node["args"].items()}
             nodes.append(Node(node["block"], tuple(_list(node["inputs"], f"/nodes/{i}/inputs")), args))
-        return Architecture(Task(tuple(shape), task["classes"], task["kind"]), tuple(nodes))  # type: ignore[arg-type]
+        return Architecture(Task(tuple(shape), task["classes"], task["kind"]), tuple(nodes))
 
     def canonical(self) -> Architecture:
         """The same network without dead nodes, numbered in the order a walk back from the output first meets them.
 
-        Two architectures that differ in node order, in nodes that nothing reads, or in the order of a sum's terms have equal canonical forms.
+        Two architectures that differ in node order, in nodes that nothing reads, or in the order of a sum's terms
+        have equal canonical forms.
         """
         digests = ["image"]
         for node in self.nodes:
@@ -149,7 +151,7 @@ class Architecture:
         return Architecture(self.task, tuple(kept))
 
     def fingerprint(self) -> str:
-        """SHA-256 of the canonical form, 64 hexadecimal digits: equal for networks that are the same but for how they are written.
+        """SHA-256 of the canonical form in hexadecimal: equal for networks that differ only in how they are written.
 
         Arguments count as written: give ``build.resolved(architecture)`` when arguments may be left to their defaults.
         """
@@ -157,7 +159,7 @@ class Architecture:
 
 
 def frozen(value: Any, pointer: str = "", depth: int = 0) -> Arg:
-    """A JSON value as an argument of a block: scalars, or tuples of them. Raises ArchitectureError for anything else."""
+    """A JSON value as an argument of a block: scalars, or tuples of them. Raises ArchitectureError otherwise."""
     if isinstance(value, (list, tuple)):
         if depth > 4:
             raise ArchitectureError("lists are nested deeper than 4", pointer)

@@ -23,7 +23,7 @@ from search_spaces.signature import checked, input_count
 
 @dataclass(frozen=True)
 class Walk:
-    """An architecture looked into: ``profiles[i]`` and ``names[i]`` belong to ``architecture.nodes[i]``, arguments are complete."""
+    """An architecture looked into, arguments complete: ``profiles[i]`` and ``names[i]`` belong to ``nodes[i]``."""
 
     architecture: Architecture
     profiles: tuple[Profile, ...]
@@ -40,7 +40,10 @@ class Walk:
 
 
 def resolved(architecture: Architecture) -> Architecture:
-    """The same architecture with every argument present. Raises ArchitectureError that points at a wrong block, input or argument."""
+    """The same architecture with every argument present.
+
+    Raises ArchitectureError that points at a wrong block, input or argument.
+    """
     nodes = []
     for i, node in enumerate(architecture.nodes):
         block = catalogue.BLOCKS.get(node.block)
@@ -54,12 +57,15 @@ def resolved(architecture: Architecture) -> Architecture:
 
 
 def fingerprint(architecture: Architecture) -> str:
-    """SHA-256 that is equal for networks that differ only in node order, dead nodes, order of a sum's terms or written defaults."""
+    """SHA-256, equal for networks that differ only in node order, dead nodes, order of a sum or written defaults."""
     return resolved(architecture).fingerprint()
 
 
 def walk(architecture: Architecture) -> Walk:
-    """Look into every node on the meta device. Raises ArchitectureError where a node cannot be or a total is out of bounds."""
+    """Look into every node on the meta device.
+
+    Raises ArchitectureError where a node cannot be or a total is out of bounds.
+    """
     check_limits(architecture)
     complete = resolved(architecture)
     shapes: list[Shape] = [architecture.task.input_shape]
@@ -143,5 +149,8 @@ class Network(nn.Module):
 
 
 def build(architecture: Architecture) -> Network:
-    """The network with fresh weights from torch's global generator, on the current default device. Raises ArchitectureError."""
+    """The network with fresh weights from torch's global generator, on the current default device.
+
+    Raises ArchitectureError.
+    """
     return Network(walk(architecture))

@@ -1,7 +1,8 @@
 """BLOCKS, SPACES and REFERENCES: explicit dicts, plus what installed plug-ins bring through entry points.
 
-A plug-in names its objects in the groups ``nas.blocks`` (a class), ``nas.spaces`` (a Space) and ``nas.references`` (a Reference)
-of its package. The dicts are filled when they are first read, so that spaces and references can be had without torch.
+A plug-in names its objects in the groups ``nas.blocks`` (a class), ``nas.spaces`` (a Space) and ``nas.references`` (a
+Reference) of its package. The dicts are filled when they are first read, so that spaces and references can be had
+without torch.
 """
 
 from __future__ import annotations
@@ -166,7 +167,10 @@ def reference(name: str) -> Reference:
 
 
 def configured(data: Mapping[str, Any]) -> tuple[Space, SpaceConfig]:
-    """Space and config of ``{"name": "mbconv", "stages": 4, ...}``. Raises UnknownNameError, or pydantic's ValidationError."""
+    """Space and config of ``{"name": "mbconv", "stages": 4, ...}``.
+
+    Raises UnknownNameError, or pydantic's ValidationError.
+    """
     found = space(str(data.get("name", "")))
     settings = dict(data)
     if "name" not in found.config.model_fields:
@@ -175,7 +179,10 @@ def configured(data: Mapping[str, Any]) -> tuple[Space, SpaceConfig]:
 
 
 def block_schema(name: str) -> dict[str, Any]:
-    """JSON-able description of a block: documentation, number of inputs, JSON schema of its arguments. Raises UnknownNameError."""
+    """Description of a block for JSON: documentation, number of inputs, schema of its arguments.
+
+    Raises UnknownNameError.
+    """
     from search_spaces.signature import schema
 
     return schema(name, block(name))

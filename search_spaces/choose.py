@@ -1,8 +1,8 @@
 """The one question a search space may ask, and everything that can answer it.
 
-A space is a function ``space(choose, task, config) -> Architecture`` that calls ``choose(name, options)``. Random sampling, replay,
-mutation, enumeration, an Optuna trial and the RL controller are all *choosers*: they differ only in who answers. The recorded
-``{name: answer}`` are the *decisions*, the genotype of an architecture.
+A space is a function ``space(choose, task, config) -> Architecture`` that calls ``choose(name, options)``. Random
+sampling, replay, mutation, enumeration, an Optuna trial and the RL controller are all *choosers*: they differ only in
+who answers. The recorded ``{name: answer}`` are the *decisions*, the genotype of an architecture.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ class Choose(Protocol):
 
 
 class SpaceError(ValueError):
-    """A space broke a rule of ``choose``, or decisions do not fit their space. Says the name, the value and what was allowed."""
+    """A space broke a rule of ``choose``, or decisions do not fit their space.
+
+    Says the name, the value and what was allowed.
+    """
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ def position(options: Sequence[Scalar], answer: Scalar) -> int:
 class Recorder:
     """Chooser that passes each question on and writes it down, checking the rules of a space as it goes.
 
-    Raises SpaceError when a name is asked twice, options are empty, repeated or not finite scalars, or the answer is not an option.
+    Raises SpaceError when a name is asked twice, options are empty, repeated or not finite scalars, or the answer is
+    not an option.
     """
 
     def __init__(self, choose: Choose) -> None:
@@ -85,7 +89,8 @@ def _check_options(name: str, options: Sequence[Scalar]) -> None:
     for option in options:
         if not isinstance(option, (bool, int, float, str)):
             raise SpaceError(
-                f"decision {name!r} has option {option!r} of type {type(option).__name__}; allowed: bool, int, float, str"
+                f"decision {name!r} has option {option!r} of type {type(option).__name__}; "
+                "allowed: bool, int, float, str"
             )
         if isinstance(option, float) and not float("-inf") < option < float("inf"):
             raise SpaceError(f"decision {name!r} has option {option!r}; numbers must be finite")
@@ -110,7 +115,8 @@ def first(name: str, options: Sequence[T], /) -> T:
 def replay(decisions: Decisions, otherwise: Choose | None = None) -> Choose:
     """Chooser that answers from recorded decisions; a name that is missing goes to ``otherwise``.
 
-    Raises SpaceError when a name is missing and there is no ``otherwise``, or when the recorded answer is not an option any more.
+    Raises SpaceError when a name is missing and there is no ``otherwise``, or when the recorded answer is not an
+    option any more.
     """
 
     def choose(name: str, options: Sequence[T], /) -> T:
@@ -161,18 +167,27 @@ def crossed(one: Decisions, two: Decisions, rng: random.Random) -> Choose:
     return choose
 
 
+def _follow(prefix: Sequence[int], trail: list[tuple[int, int]]) -> Choose:
+    """Chooser that takes the options numbered ``prefix``, then the first; writes (taken, available) to ``trail``."""
+
+    def choose(name: str, options: Sequence[T], /) -> T:
+        index = prefix[len(trail)] if len(trail) < len(prefix) else 0
+        trail.append((index, len(options)))
+        return options[index]
+
+    return choose
+
+
 def every(run: Callable[[Choose], Result]) -> Iterator[tuple[tuple[Question, ...], Result]]:
-    """Every sample of a space, in the order of its options: depth first, conditions included. Lazy, so large spaces can be cut off."""
+    """Every sample of a space, in the order of its options: depth first, conditions included.
+
+    Lazy, so large spaces can be cut off.
+    """
     prefix: list[int] = []
     while True:
         trail: list[tuple[int, int]] = []
 
-        def choose(name: str, options: Sequence[T], /, trail: list[tuple[int, int]] = trail) -> T:
-            index = prefix[len(trail)] if len(trail) < len(prefix) else 0
-            trail.append((index, len(options)))
-            return options[index]
-
-        recorder = Recorder(choose)
+        recorder = Recorder(_follow(prefix, trail))
         result = run(recorder)
         yield tuple(recorder.questions), result
         while trail and trail[-1][0] + 1 == trail[-1][1]:
@@ -184,7 +199,7 @@ def every(run: Callable[[Choose], Result]) -> Iterator[tuple[tuple[Question, ...
 
 @dataclass(frozen=True)
 class SpaceSize:
-    """How many samples a space has: ``low`` to ``high`` holds the true number with about 95 % confidence; equal when ``exact``."""
+    """How many samples a space has; ``low`` to ``high`` is a 95 % confidence interval, one number if ``exact``."""
 
     estimate: float
     low: float
@@ -197,8 +212,8 @@ def estimated_size(
 ) -> SpaceSize:
     """Number of distinct decision sets: counted where there are at most ``exact_up_to``, else estimated.
 
-    The estimator is Knuth's (Mathematics of Computation 29, 1975): the product of the number of options along a random path
-    is unbiased for the number of leaves of the decision tree.
+    The estimator is Knuth's (Mathematics of Computation 29, 1975): the product of the number of options along a
+    random path is unbiased for the number of leaves of the decision tree.
     """
     paths = every(run)
     count = 0

@@ -1,7 +1,7 @@
 """What an architecture costs: parameters, multiply-accumulates, activations, memory, depth and receptive field.
 
-One source for all of them, the meta device: no weight is ever allocated. Blocks that were looked into before are remembered,
-so the second sample of a space costs a fraction of the first.
+One source for all of them, the meta device: no weight is ever allocated. Blocks that were looked into before are
+remembered, so the second sample of a space costs a fraction of the first.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class Costs:
     """Costs of one network.
 
     ``params``: trainable parameters. ``macs``: multiply-accumulates of convolutions and linear layers for one image in
-    evaluation mode. ``activations``: floats of the image and of all node outputs, one image. ``memory_mb``: estimate for
-    a training step with 32 images in float32: 16 bytes a parameter plus 4 bytes for each float that any operator writes;
-    megabytes of 10^6 bytes. ``depth``: convolutions and linear layers on the longest path. ``receptive_field``: side in pixels
-    of what one position of the last feature map sees, global pooling left aside, the larger of height and width; None where
-    there is no path from the image to the output.
+    evaluation mode. ``activations``: floats of the image and of all node outputs, one image. ``memory_mb``: estimate
+    for a training step with 32 images in float32: 16 bytes a parameter plus 4 bytes for each float that any operator
+    writes; megabytes of 10^6 bytes. ``depth``: convolutions and linear layers on the longest path.
+    ``receptive_field``: side in pixels of what one position of the last feature map sees, global pooling left aside,
+    the larger of height and width; None where there is no path from the image to the output.
     """
 
     params: int
@@ -40,7 +40,10 @@ class Costs:
 
 
 def costs(architecture: Architecture) -> Costs:
-    """Costs of an architecture; dead nodes cost nothing. Raises ArchitectureError where it cannot be built or is out of bounds."""
+    """Costs of an architecture; dead nodes cost nothing.
+
+    Raises ArchitectureError where it cannot be built or is out of bounds.
+    """
     return costs_of(walk(architecture))
 
 

@@ -22,8 +22,8 @@ KINDS = {
 def names_of(architecture: Architecture, shapes: Sequence[tuple[int, ...]]) -> tuple[str, ...]:
     """One name a node, each once, all of them Python identifiers. ``shapes`` are the nodes' output shapes.
 
-    What comes before the first body block is the stem; a stage is a run of one height and width; the rest is numbered within
-    its stage. Without a body block (a plain chain of convolutions) nodes are called by kind and number.
+    What comes before the first body block is the stem; a stage is a run of one height and width; the rest is numbered
+    within its stage. Without a body block (a plain chain of convolutions) nodes are called by kind and number.
     """
     body = [i for i, node in enumerate(architecture.nodes) if node.block not in KINDS]
     if not body:

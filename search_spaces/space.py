@@ -15,7 +15,7 @@ Number = TypeVar("Number", int, float)
 
 
 class SpaceConfig(BaseModel):
-    """Settings of a space: frozen, unknown keys and non-finite numbers refused, every field described, bounded and with a default."""
+    """Settings of a space: frozen, unknown keys refused, every field described, bounded and with a default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -53,7 +53,7 @@ Choices = Annotated[tuple[Positive, ...], Field(min_length=1, max_length=32), Af
 
 
 def downsampling(size: tuple[int, int], stages: int, smallest: int = 2) -> tuple[int, ...]:
-    """Stride of each of ``stages`` stages for maps of ``size`` (height, width): 1, then 2 while no side falls below ``smallest`` pixels."""
+    """Stride of each stage: 1, then 2 while no side of ``size`` (height, width) falls below ``smallest``."""
     strides = []
     side = min(size)
     for stage in range(stages):

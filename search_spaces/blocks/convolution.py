@@ -26,8 +26,8 @@ def activation_layer(name: Activation) -> nn.Module:
 class ConvNormAct(nn.Module):
     """y = activation(norm(conv(x))).
 
-    [batch, in_channels, h, w] -> [batch, out_channels, ceil(h / stride), ceil(w / stride)] with "same" padding and an odd
-    kernel; "valid" pads nothing.
+    [batch, in_channels, h, w] -> [batch, out_channels, ceil(h / stride), ceil(w / stride)] with "same" padding and an
+    odd kernel; "valid" pads nothing.
     """
 
     def __init__(

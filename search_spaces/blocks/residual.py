@@ -1,4 +1,7 @@
-"""Residual blocks: y = x + f(x). Sources: He et al. 2015 (1512.03385) and 2016 (1603.05027), Xie et al. 2017 (1611.05431)."""
+"""Residual blocks: y = x + f(x).
+
+Sources: He et al. 2015 (1512.03385) and 2016 (1603.05027), Xie et al. 2017 (1611.05431).
+"""
 
 from typing import Literal
 
@@ -101,7 +104,8 @@ class PreActBlock(nn.Module):
     """y = shortcut(x) + conv3x3(relu(norm(conv3x3(relu(norm(x)))))): norm and activation come first.
 
     [batch, in_channels, h, w] -> [batch, out_channels, ceil(h / stride), ceil(w / stride)].
-    Where shapes change, the shortcut reads the activated input. ``dropout`` acts between the convolutions (wide ResNets).
+    Where shapes change, the shortcut reads the activated input. ``dropout`` acts between the convolutions (wide
+    ResNets).
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from search_spaces.architecture import Architecture
 
 @dataclass(frozen=True)
 class Reference:
-    """A published network: ``build()`` is its architecture; ``params`` and ``macs`` are the published counts, None where there is none."""
+    """A published network: ``build()`` is its architecture, ``params`` and ``macs`` are counts, None if unpublished."""
 
     name: str
     family: str

@@ -1,4 +1,7 @@
-"""Residual networks: which block, how deep, how wide, how many groups. Sources: 1512.03385, 1603.05027, 1611.05431, 1605.07146."""
+"""Residual networks: which block, how deep, how wide, how many groups.
+
+Sources: 1512.03385, 1603.05027, 1611.05431, 1605.07146.
+"""
 
 from __future__ import annotations
 
