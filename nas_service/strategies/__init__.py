@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+import logging
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
 
 from nas_service.strategies.evolution import EvolutionConfig, RegularisedEvolution
 from nas_service.strategies.protocol import (
@@ -62,20 +64,34 @@ BUILT_IN = (
 )
 
 
-def _installed() -> dict[str, StrategyEntry]:
-    """Built-in strategies and those of installed plug-ins. Raises ValueError where two have one name."""
-    found = {entry.name: entry for entry in BUILT_IN}
-    for point in entry_points(group="nas.strategies"):
-        entry = point.load()
-        if not isinstance(entry, StrategyEntry):
-            raise ValueError(f"entry point {point.value!r} is a {type(entry).__name__}; allowed: a StrategyEntry")
-        if entry.name in found:
-            raise ValueError(f"entry point {point.value!r} has the name {entry.name!r}, which is taken")
-        found[entry.name] = entry
+log = logging.getLogger(__name__)
+PLUGIN_ERRORS: dict[str, str] = {}
+"""Entry points that could not be loaded, and why: one bad plug-in must not take the others with it."""
+
+
+def with_plugins(own: Iterable[StrategyEntry], points: Iterable[EntryPoint]) -> dict[str, StrategyEntry]:
+    """Strategies by name: our own, then those of plug-ins. A plug-in that cannot be used is logged and left out."""
+    found = {entry.name: entry for entry in own}
+    for point in points:
+        problem = None
+        try:
+            entry = point.load()
+        except Exception as error:  # a plug-in may raise anything while it is imported
+            problem = f"{type(error).__name__}: {error}"
+        else:
+            if not isinstance(entry, StrategyEntry):
+                problem = f"a {type(entry).__name__}; allowed: a StrategyEntry"
+            elif entry.name in found:
+                problem = f"name {entry.name!r} is taken"
+            else:
+                found[entry.name] = entry
+        if problem is not None:
+            PLUGIN_ERRORS[point.value] = problem
+            log.error("strategy of plug-in %s cannot be used: %s", point.value, problem)
     return found
 
 
-STRATEGIES: dict[str, StrategyEntry] = _installed()
+STRATEGIES: dict[str, StrategyEntry] = with_plugins(BUILT_IN, entry_points(group="nas.strategies"))
 
 
 def strategy(name: str) -> StrategyEntry:

@@ -1,0 +1,96 @@
+"""The data sets that searches can name: built in, from plug-ins, and registered by users."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Hashable
+from dataclasses import asdict
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from nas_service.database.session import Database
+from nas_service.database.tables import DatasetRow, Search
+from nas_service.errors import Conflict, InvalidRequest, NotFound
+from nas_service.settings import Settings
+from workers.datasets import DataError, DatasetInfo, DatasetSource, DatasetSpec, builtin, describe
+from workers.datasets.find import source_stamp
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+
+_described: dict[Hashable, DatasetInfo] = {}
+_lock = threading.Lock()
+
+
+def sources(database: Database, settings: Settings) -> dict[str, DatasetSource]:
+    """Every data set by name: built in, plug-ins, then the registered ones."""
+    found = builtin(settings.roots())
+    with database.read() as session:
+        for row in session.scalars(sa.select(DatasetRow).order_by(DatasetRow.name)):
+            found[row.name] = DatasetSource.model_validate(row.source)
+    return found
+
+
+def info(source: DatasetSource, settings: Settings) -> DatasetInfo:
+    """What is in a data set; read again only when its files change. Raises InvalidRequest when it cannot be read."""
+    roots = settings.roots()
+    try:
+        key = (source, source_stamp(source, roots))
+        with _lock:
+            if key not in _described:
+                _described[key] = describe(source, roots)
+            return _described[key]
+    except DataError as error:
+        raise InvalidRequest(str(error), pointer="/dataset") from error
+
+
+def described(spec: DatasetSpec, database: Database, settings: Settings) -> tuple[DatasetSource, DatasetInfo]:
+    """Source and content of the data set that a request names. Raises InvalidRequest with what is allowed."""
+    known = sources(database, settings)
+    if spec.name not in known:
+        raise InvalidRequest(f"data set {spec.name!r} is not known; allowed: {', '.join(sorted(known))}", pointer="/dataset/name")
+    return known[spec.name], info(known[spec.name], settings)
+
+
+def register(source: DatasetSource, database: Database, settings: Settings) -> DatasetInfo:
+    """Remember a user's data set after reading it once. Raises InvalidRequest when it is not readable, Conflict when the name is taken."""
+    if not NAME.fullmatch(source.name):
+        raise InvalidRequest(f"name {source.name!r}; allowed: small letters, digits, '.', '_' and '-', up to 100", pointer="/name")
+    if source.format in ("digits", "plugin"):
+        raise InvalidRequest(f"format {source.format!r} cannot be registered; allowed: idx, cifar10, cifar100, folder, npz", pointer="/format")
+    if source.name in builtin(settings.roots()):
+        raise Conflict(f"{source.name!r} is the name of a built-in data set", pointer="/name")
+    try:
+        found = describe(source, settings.roots())
+    except DataError as error:
+        raise InvalidRequest(str(error), pointer="/path") from error
+
+    def work(session: Session) -> None:
+        row = session.get(DatasetRow, source.name)
+        if row and row.source != source.model_dump(mode="json"):
+            raise Conflict(f"data set {source.name!r} is registered with another source", pointer="/name")
+        if not row:
+            session.add(
+                DatasetRow(name=source.name, source=source.model_dump(mode="json"), info=asdict(found), created_at=time.time())
+            )
+
+    database.write(work)
+    return found
+
+
+def forget(name: str, database: Database) -> None:
+    """Drop a registered data set; its files stay. Raises NotFound, or Conflict while a search uses it."""
+
+    def work(session: Session) -> None:
+        row = session.get(DatasetRow, name)
+        if row is None:
+            raise NotFound(f"no registered data set {name!r}")
+        states = ("queued", "running", "pausing", "paused", "cancelling")
+        for search in session.scalars(sa.select(Search).where(Search.state.in_(states))):
+            if search.request["dataset"]["name"] == name:
+                raise Conflict(f"search {search.id} ({search.state}) uses data set {name!r}")
+        session.delete(row)
+
+    database.write(work)

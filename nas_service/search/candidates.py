@@ -1,0 +1,334 @@
+"""The search stage: strategy → build → seen before? → constraints → train. The same short chain for every strategy."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from nas_service.database.session import Database
+from nas_service.database.tables import ArchitectureRow, StrategySnapshot, Trial
+from nas_service.search.ledger import Ending, Ledger
+from nas_service.search.mirror import Mirror
+from nas_service.search.plan import Plan, cost_metrics
+from nas_service.search.ranking import best_first
+from nas_service.search.source import Control, Nothing
+from nas_service.settings import Settings
+from nas_service.strategies.protocol import ObservedTrial
+from search_spaces.architecture import ArchitectureError
+from search_spaces.build import check_limits
+from search_spaces.choose import Question, Recorder, SpaceError
+from search_spaces.cost import costs as costs_of
+from workers.ending import Failure
+from workers.evaluate import Assignment
+
+log = logging.getLogger(__name__)
+
+FREE_PROPOSALS = 20
+"""Proposals a trial of the budget that may be infeasible or repeated before the search gives up looking for new ones."""
+WEIGHTS_KEPT = 5
+"""Trials whose weights are kept while the search runs."""
+SNAPSHOT_EVERY = 10
+
+
+@dataclass
+class Running:
+    """A candidate on a worker."""
+
+    attempt: int
+    epoch: int = 0
+    metrics: dict[str, Any] = field(default_factory=dict)
+    failure: Failure | None = None
+    weights: dict[str, Any] | None = None
+    cancelled: bool = False
+    requeued: bool = False
+
+
+class Candidates:
+    """Source of the search stage. Rebuilt from the database: a new driver goes on where the last one stopped."""
+
+    def __init__(self, plan: Plan, ledger: Ledger, database: Database, settings: Settings, control: Control, mirror: Mirror) -> None:
+        self._plan, self._ledger, self._database, self._settings = plan, ledger, database, settings
+        self._control, self._mirror = control, mirror
+        self.parallel = plan.request.resources.max_parallel
+        self.reason = ""
+        self._strategy = plan.strategy.make(plan.strategy_config, plan.problem)
+        self._running: dict[int, Running] = {}
+        self._waiting: dict[int, list[int]] = {}
+        """trial → later trials of the same architecture, which take its result when it ends."""
+        self._queue: list[int] = []
+        self._known: dict[str, int] = {}
+        """fingerprint → the trial of this search that trained it, or is about to."""
+        self._questions: dict[int, tuple[Question, ...]] = {}
+        self._counted = self._free = self._next_number = self._observed = 0
+        self._best: list[tuple[tuple[float, ...], int]] = []
+        self._rebuild()
+
+    # -- rebuilding ------------------------------------------------------------------------------------------------
+
+    def _rebuild(self) -> None:
+        """Strategy, queue and counters as they were after the last recorded result."""
+        search_id = self._ledger.search_id
+        with self._database.read() as session:
+            trials = list(session.scalars(sa.select(Trial).where(Trial.search_id == search_id).order_by(Trial.number)))
+            snapshots = sa.select(StrategySnapshot).where(StrategySnapshot.search_id == search_id)
+            snapshot = session.scalars(snapshots.order_by(StrategySnapshot.observed.desc())).first()
+        restored = 0
+        if snapshot is not None:
+            self._strategy.restore(dict(snapshot.snapshot))
+            restored = snapshot.observed
+        for trial in sorted((t for t in trials if t.observed_as), key=lambda t: t.observed_as or 0):
+            if (trial.observed_as or 0) > restored:
+                self._strategy.observe(_observed(trial))
+            self._observed = max(self._observed, trial.observed_as or 0)
+        for trial in trials:
+            self._questions[trial.number] = _questions(trial.questions)
+            if trial.fingerprint and trial.state not in ("infeasible", "cancelled") and not trial.reused_from:
+                self._known.setdefault(trial.fingerprint, trial.number)
+            self._counted += trial.counted and trial.state != "cancelled"
+            self._free += not trial.counted
+            if trial.state == "pending":
+                first = self._known.get(trial.fingerprint or "", trial.number)
+                if first == trial.number:
+                    self._queue.append(trial.number)
+                else:
+                    self._free += 1
+                    self._counted -= 1
+                    self._waiting.setdefault(first, []).append(trial.number)
+        self._next_number = max((t.number for t in trials), default=-1) + 1
+        for first in [number for number in self._waiting if number not in self._queue]:
+            for number in self._waiting.pop(first):
+                self._copy(number, search_id, first, counted=False)
+
+    # -- proposing -------------------------------------------------------------------------------------------------
+
+    def next(self) -> Assignment | Nothing:
+        if self._control.stopping.is_set() or self._control.spent.is_set():
+            self.reason = self.reason or ("the budget of seconds is spent" if self._control.spent.is_set() else "")
+            return Nothing.NOW if self._running else Nothing.MORE
+        while not self._queue:
+            if len(self._running) >= self.parallel:
+                return Nothing.NOW
+            if self._counted >= self._plan.request.budget.max_trials:
+                return Nothing.NOW if self._running else Nothing.MORE
+            if self._free >= FREE_PROPOSALS * self._plan.request.budget.max_trials:
+                self.reason = f"{self._free} proposals were infeasible or repeated: the space seems to hold no more"
+                return Nothing.NOW if self._running else Nothing.MORE
+            self._propose()
+        return self._start(self._queue.pop(0))
+
+    def _propose(self) -> None:
+        """One proposal through the chain; it ends in the queue, or as a result that cost nothing."""
+        number, self._next_number = self._next_number, self._next_number + 1
+        recorder = Recorder(self._strategy.propose(number))
+        try:
+            architecture = self._plan.ask(recorder)
+            check_limits(architecture)
+            figures = cost_metrics(costs_of(architecture))
+        except (ArchitectureError, SpaceError, ValueError, RuntimeError) as error:
+            self._record(number, recorder, None, None, {})
+            self._counted += 1
+            failure = Failure("build", f"{type(error).__name__}: {error}", traceback.format_exc())
+            self._end(number, Ending("failed", failure=failure))
+            return
+        fingerprint = architecture.fingerprint()
+        self._record(number, recorder, fingerprint, architecture.to_json(), figures)
+        violations = self._plan.violations(figures, costs_only=True)
+        if any(violation > 0 for violation in violations):
+            self._free += 1
+            self._end(number, Ending("infeasible", violations=violations, counted=False))
+            return
+        known = self._known.get(fingerprint)
+        if known is not None and self._plan.request.reuse != "none":
+            self._free += 1
+            if known in self._running or known in self._queue:
+                self._waiting.setdefault(known, []).append(number)
+            else:
+                self._copy(number, self._ledger.search_id, known, counted=False)
+            return
+        self._known.setdefault(fingerprint, number)
+        self._counted += 1
+        earlier = self._elsewhere(fingerprint) if self._plan.request.reuse == "all" else None
+        if earlier:
+            self._copy(number, *earlier, counted=True)
+        else:
+            self._queue.append(number)
+
+    def _record(
+        self, number: int, recorder: Recorder, fingerprint: str | None, architecture: dict[str, Any] | None, figures: dict[str, Any]
+    ) -> None:
+        questions = tuple(recorder.questions)
+        self._questions[number] = questions
+        self._ledger.add_trial(
+            number,
+            [[q.name, list(q.options), q.answer] for q in questions],
+            fingerprint=fingerprint,
+            evaluation_key=self._plan.evaluation_key(fingerprint) if fingerprint else None,
+            architecture=architecture,
+            costs=figures,
+        )
+
+    def _elsewhere(self, fingerprint: str) -> tuple[str, int] | None:
+        """An earlier search's completed training of exactly this architecture, data, recipe, length and seed."""
+        key = self._plan.evaluation_key(fingerprint)
+        with self._database.read() as session:
+            row = session.execute(
+                sa.select(Trial.search_id, Trial.number)
+                .where(Trial.evaluation_key == key, Trial.state == "completed", Trial.search_id != self._ledger.search_id)
+                .where(Trial.reused_from.is_(None))
+                .limit(1)
+            ).first()
+        return (str(row[0]), int(row[1])) if row else None
+
+    def _copy(self, number: int, search_id: str, other: int, *, counted: bool) -> None:
+        """Give a trial the recorded result of another of the same architecture."""
+        with self._database.read() as session:
+            trial = session.get_one(Trial, (search_id, other))
+        failure = None
+        if trial.failure_kind:
+            failure = Failure(trial.failure_kind, trial.failure_message or "", trial.failure_traceback or "")
+        metrics = dict(trial.metrics)
+        ending = Ending(
+            trial.state,
+            metrics=metrics,
+            values=self._plan.values(metrics) if trial.state in ("completed", "pruned") else None,
+            violations=self._plan.violations(metrics),
+            failure=failure,
+            weights=trial.weights,
+            reused_from=(search_id, other),
+            counted=counted,
+        )
+        self._end(number, ending, epoch=trial.epoch)
+
+    def _start(self, number: int) -> Assignment:
+        attempt = self._ledger.start_trial(number)
+        self._running[number] = Running(attempt)
+        self._mirror.started(number, self._questions[number])
+        with self._database.read() as session:
+            trial = session.get_one(Trial, (self._ledger.search_id, number))
+            architecture = session.get_one(ArchitectureRow, trial.fingerprint).architecture
+        return self._plan.assignment(self._ledger.search_id, number, attempt, architecture, self.folder(number))
+
+    def folder(self, number: int) -> Path:
+        """Where a trial's log, checkpoint and weights lie."""
+        folder = self._settings.searches_dir / self._ledger.search_id / "trials" / str(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    # -- results ---------------------------------------------------------------------------------------------------
+
+    def report(self, key: str, report: Mapping[str, Any]) -> bool:
+        number = int(key)
+        running = self._running[number]
+        if report.get("failure"):
+            running.failure = Failure(**report["failure"])
+            return True
+        metrics = {k: v for k, v in report.items() if k not in ("done", "failure", "weights", "epoch", "checkpoint")}
+        running.metrics.update(metrics)
+        running.weights = report.get("weights") or running.weights
+        if report.get("epoch"):
+            running.epoch = int(report["epoch"])
+            self._ledger.measure(number, running.epoch, running.attempt, metrics)
+            self._mirror.epoch(number, running.epoch, metrics)
+        if report.get("done"):
+            return False
+        running.requeued = self._control.stopping.is_set()
+        running.cancelled = self._control.spent.is_set()
+        return running.requeued or running.cancelled
+
+    def ended(self, key: str, *, pruned: bool, death: Failure | None) -> None:
+        number = int(key)
+        running = self._running.pop(number)
+        failure = running.failure or death
+        complete = running.epoch >= self._plan.request.scheduler.max_epochs
+        if running.requeued and not complete and failure is None:
+            self._ledger.requeue_trial(number, "the search was paused")
+            self._queue.append(number)
+            return
+        if failure and failure.kind in ("infrastructure", "crash") and death and running.attempt < self._settings.max_attempts:
+            self._ledger.requeue_trial(number, f"attempt {running.attempt} ended: {failure.message}")
+            self._queue.append(number)
+            return
+        if running.cancelled and not complete and failure is None:
+            self._end(number, Ending("cancelled", counted=False))
+            return
+        if failure is None and running.epoch == 0:
+            failure = Failure("crash", "the candidate ended without a single report", "")
+        metrics = {**self._costs(number), **running.metrics, "train_seconds": self._train_seconds(number)}
+        state = "failed" if failure else "completed" if complete or not pruned else "pruned"
+        ending = Ending(
+            state,
+            metrics={"train_seconds": metrics["train_seconds"]},
+            values=None if failure else self._plan.values(metrics),
+            violations=self._plan.violations(metrics),
+            failure=failure,
+            weights=running.weights if state == "completed" else None,
+        )
+        self._end(number, ending, epoch=running.epoch)
+        if state == "completed":
+            self._keep_best_weights()
+
+    def give_up(self, number: int, failure: Failure) -> None:
+        """A trial that took its driver down once too often."""
+        self._end(number, Ending("failed", failure=failure))
+
+    def _costs(self, number: int) -> dict[str, Any]:
+        with self._database.read() as session:
+            return dict(session.get_one(Trial, (self._ledger.search_id, number)).metrics)
+
+    def _train_seconds(self, number: int) -> float:
+        with self._database.read() as session:
+            return float(session.get_one(Trial, (self._ledger.search_id, number)).train_seconds)
+
+    def _end(self, number: int, ending: Ending, epoch: int | None = None) -> None:
+        """Tell the strategy, then record the result and what the strategy made of it; then whoever waited for this architecture."""
+        figures = snapshot = None
+        if ending.state != "cancelled":
+            trial = ObservedTrial(
+                number=number,
+                questions=self._questions[number],
+                state=ending.state,  # type: ignore[arg-type]  # cancelled is handled above
+                values=tuple(ending.values) if ending.values else None,
+                epoch=epoch,
+                violations=tuple(ending.violations or ()),
+                reused=ending.reused_from is not None,
+            )
+            figures = self._strategy.observe(trial)
+            self._observed += 1
+            snapshot = self._strategy.snapshot() if self._observed % SNAPSHOT_EVERY == 0 else None
+        self._ledger.end_trial(number, ending, figures, snapshot)
+        self._mirror.ended(number, self._questions[number], ending)
+        for waiting in self._waiting.pop(number, []):
+            self._copy(waiting, self._ledger.search_id, number, counted=False)
+
+    def _keep_best_weights(self) -> None:
+        """Delete the weights of trials that are not among the best; the finalists are trained anew anyway."""
+        with self._database.read() as session:
+            ranked = best_first(session, self._ledger.search_id, self._plan.objectives)
+        for trial in ranked[WEIGHTS_KEPT:]:
+            if trial.weights and not trial.reused_from:
+                self._ledger.forget_weights(trial.number)
+                with contextlib.suppress(FileNotFoundError):
+                    (self._settings.data_dir / trial.weights["path"]).unlink()
+
+
+def _questions(stored: list[Any]) -> tuple[Question, ...]:
+    return tuple(Question(name, tuple(options), answer) for name, options, answer in stored)
+
+
+def _observed(trial: Trial) -> ObservedTrial:
+    return ObservedTrial(
+        number=trial.number,
+        questions=_questions(trial.questions),
+        state=trial.state,  # type: ignore[arg-type]  # only observed states carry observed_as
+        values=tuple(trial.values) if trial.values else None,
+        epoch=trial.epoch,
+        violations=tuple(trial.violations or ()),
+        reused=trial.reused_from is not None,
+    )

@@ -1,0 +1,150 @@
+"""The last stage: the best candidates are trained again, fully, with several seeds; the one with the best mean wins; the test split is read once."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from nas_service.database.session import Database
+from nas_service.database.tables import ArchitectureRow, Finalist, Trial
+from nas_service.search.candidates import Running
+from nas_service.search.ledger import Ledger
+from nas_service.search.plan import Plan
+from nas_service.search.ranking import best_first
+from nas_service.search.source import Control, Nothing
+from nas_service.settings import Settings
+from workers.ending import Failure
+from workers.evaluate import Assignment
+
+
+class Finalists:
+    """Source of full trainings: the top k trials times the seeds. Rebuilt from the database like the candidates."""
+
+    def __init__(self, plan: Plan, ledger: Ledger, database: Database, settings: Settings, control: Control) -> None:
+        self._plan, self._ledger, self._database, self._settings, self._control = plan, ledger, database, settings, control
+        self.parallel = plan.request.resources.max_parallel
+        self._running: dict[str, Running] = {}
+        with database.read() as session:
+            ranked = best_first(session, ledger.search_id, plan.objectives)
+        chosen = [trial.number for trial in ranked[: plan.request.finalists.top_k]]
+        with database.read() as session:
+            begun = {f.number for f in session.scalars(sa.select(Finalist).where(Finalist.search_id == ledger.search_id))}
+        if not begun:
+            ledger.add_finalists([(number, seed) for number in chosen for seed in plan.request.finalists.seeds])
+        with database.read() as session:
+            rows = session.scalars(sa.select(Finalist).where(Finalist.search_id == ledger.search_id, Finalist.state == "pending"))
+            order = {number: i for i, number in enumerate(chosen)}
+            pending = sorted(rows, key=lambda f: (order.get(f.number, len(order)), f.seed))
+        self._queue = [(f.number, f.seed) for f in pending]
+
+    def next(self) -> Assignment | Nothing:
+        if self._control.stopping.is_set() or not self._queue:
+            return Nothing.NOW if self._running else Nothing.MORE
+        if len(self._running) >= self.parallel:
+            return Nothing.NOW
+        number, seed = self._queue.pop(0)
+        attempt = self._ledger.start_finalist(number, seed)
+        self._running[f"{number}-{seed}"] = Running(attempt)
+        with self._database.read() as session:
+            trial = session.get_one(Trial, (self._ledger.search_id, number))
+            architecture = session.get_one(ArchitectureRow, trial.fingerprint).architecture
+        folder = finalist_folder(self._settings, self._ledger.search_id, number, seed)
+        return self._plan.assignment(self._ledger.search_id, number, attempt, architecture, folder, seed=seed)
+
+    def report(self, key: str, report: Mapping[str, Any]) -> bool:
+        number, seed = map(int, key.split("-"))
+        running = self._running[key]
+        if report.get("failure"):
+            running.failure = Failure(**report["failure"])
+            return True
+        metrics = {k: v for k, v in report.items() if k not in ("done", "failure", "weights", "epoch", "checkpoint")}
+        running.weights = report.get("weights") or running.weights
+        if report.get("epoch"):
+            running.epoch = int(report["epoch"])
+            self._ledger.measure_finalist(number, seed, running.epoch, metrics)
+        running.requeued = self._control.stopping.is_set() and not report.get("done")
+        return running.requeued
+
+    def ended(self, key: str, *, pruned: bool, death: Failure | None) -> None:
+        number, seed = map(int, key.split("-"))
+        running = self._running.pop(key)
+        failure = running.failure or death
+        again = death is not None and death.kind in ("infrastructure", "crash") and running.attempt < self._settings.max_attempts
+        if (running.requeued and failure is None) or again:
+            self._ledger.end_finalist(number, seed, "pending")
+            self._queue.append((number, seed))
+        elif failure or running.epoch < self._plan.final_epochs:
+            failure = failure or Failure("crash", "the training ended early", "")
+            self._ledger.end_finalist(number, seed, "failed", failure=failure)
+        else:
+            self._ledger.end_finalist(number, seed, "completed", weights=running.weights)
+
+
+def finalist_folder(settings: Settings, search_id: str, number: int, seed: int) -> Path:
+    """Where a full training's log, checkpoint and weights lie."""
+    folder = settings.searches_dir / search_id / "finalists" / f"{number}-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The network to take home, before the test split has been read."""
+
+    trial: int
+    seed: int | None
+    """None: the trial's own training, where there were no finalists."""
+    weights: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    seeds: Mapping[str, float]
+    """Validation accuracy by seed."""
+
+    def to_json(self) -> dict[str, Any]:
+        accuracies = list(self.seeds.values())
+        spread = {"mean": statistics.fmean(accuracies), "sd": statistics.stdev(accuracies) if len(accuracies) > 1 else None} if accuracies else {}
+        return {
+            "trial": self.trial,
+            "seed": self.seed,
+            "weights": dict(self.weights),
+            "metrics": dict(self.metrics),
+            "seeds": dict(self.seeds),
+            "val_accuracy": spread,
+        }
+
+
+def choose_winner(plan: Plan, database: Database, search_id: str) -> Winner | None:
+    """The best finalist by mean of the first objective over its seeds (costs do not change with the seed); else the best trial with weights.
+
+    Among several objectives the first decides; the whole front stays available.
+    """
+    objective = plan.objectives[0]
+    sign = 1.0 if objective.direction == "maximize" else -1.0
+    with database.read() as session:
+        rows = list(session.scalars(sa.select(Finalist).where(Finalist.search_id == search_id, Finalist.state == "completed")))
+        ranked = best_first(session, search_id, plan.objectives)
+    rank = {trial.number: i for i, trial in enumerate(ranked)}
+    groups: dict[int, list[Finalist]] = {}
+    for row in rows:
+        groups.setdefault(row.number, []).append(row)
+
+    def merit(number: int) -> tuple[float, int]:
+        values = [f.metrics.get(objective.metric) for f in groups[number]]
+        known = [float(v) for v in values if v is not None]
+        return (sign * statistics.fmean(known) if known else 0.0, -rank.get(number, 0))
+
+    if groups:
+        number = max(groups, key=merit)
+        best = max(groups[number], key=lambda f: (float(f.metrics.get("val_accuracy") or 0.0), -f.seed))
+        seeds = {str(f.seed): float(f.metrics["val_accuracy"]) for f in groups[number] if "val_accuracy" in f.metrics}
+        return Winner(number, best.seed, best.weights or {}, best.metrics, seeds)
+    for trial in ranked:
+        if trial.weights:
+            accuracy = trial.metrics.get("val_accuracy")
+            seeds = {str(plan.request.seed): float(accuracy)} if accuracy is not None else {}
+            return Winner(trial.number, None, trial.weights, trial.metrics, seeds)
+    return None

@@ -1,0 +1,390 @@
+"""A driver's hand on the database: every write renews the lease and is refused once another driver has taken over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from nas_service.database.session import Database
+from nas_service.database.tables import (
+    SEARCH_ENDED,
+    TRIAL_ENDED,
+    ArchitectureRow,
+    Event,
+    Finalist,
+    Measurement,
+    Search,
+    StrategySnapshot,
+    StrategyUpdate,
+    Trial,
+)
+from nas_service.errors import LeaseLost
+from workers.ending import Failure
+
+T = TypeVar("T")
+SNAPSHOTS_KEPT = 2
+
+
+def append_event(session: Session, search_id: str, kind: str, data: Mapping[str, Any] | None = None) -> int:
+    """Append one event; its number in the search. The search's row is locked until the transaction ends, so numbers have no gaps."""
+    number = session.execute(
+        sa.update(Search).where(Search.id == search_id).values(last_event=Search.last_event + 1).returning(Search.last_event)
+    ).scalar_one()
+    session.add(Event(search_id=search_id, number=number, kind=kind, data=dict(data or {}), at=time.time()))
+    return int(number)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a trial ended: its state, what was measured, why it failed."""
+
+    state: str
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    values: list[float] | None = None
+    violations: list[float] | None = None
+    failure: Failure | None = None
+    weights: Mapping[str, Any] | None = None
+    reused_from: tuple[str, int] | None = None
+    counted: bool | None = None
+
+
+class Ledger:
+    """Writes of one driver for one search. Raises LeaseLost when the search has a newer driver."""
+
+    def __init__(self, database: Database, search_id: str, owner: str, lease_seconds: float) -> None:
+        self._database = database
+        self.search_id = search_id
+        self._owner = owner
+        self._lease_seconds = lease_seconds
+        self.epoch = -1
+        self._beat_at = time.monotonic()
+
+    def claim(self) -> str:
+        """Take the search if nobody holds it; its state. Raises LeaseLost if another driver is alive or the search has ended."""
+
+        def work(session: Session) -> tuple[int, str]:
+            now = self._database.now(session)
+            row = session.execute(
+                sa.update(Search)
+                .where(Search.id == self.search_id, Search.state.not_in([*SEARCH_ENDED, "paused"]))
+                .where(sa.or_(Search.lease_until.is_(None), Search.lease_until < now, Search.owner.in_([self._owner, "starting"])))
+                .values(owner=self._owner, epoch=Search.epoch + 1, lease_until=now + self._lease_seconds)
+                .returning(Search.epoch, Search.state)
+            ).one_or_none()
+            if row is None:
+                raise LeaseLost(f"search {self.search_id} has a driver already, or has ended")
+            state = row.state
+            if state == "queued":
+                state = "running"
+                session.execute(
+                    sa.update(Search)
+                    .where(Search.id == self.search_id)
+                    .values(state=state, reason="", started_at=sa.func.coalesce(Search.started_at, time.time()))
+                )
+            append_event(session, self.search_id, "driver_started", {"epoch": row.epoch, "owner": self._owner})
+            return int(row.epoch), str(state)
+
+        self.epoch, state = self._database.write(work)
+        self._beat_at = time.monotonic()
+        return state
+
+    def write(self, work: Callable[[Session], T]) -> T:
+        """One fenced transaction: renews the lease, then does ``work``."""
+
+        def fenced(session: Session) -> T:
+            self._renew(session)
+            return work(session)
+
+        return self._database.write(fenced, patience_seconds=60)
+
+    def _renew(self, session: Session) -> None:
+        changed = session.execute(
+            sa.update(Search)
+            .where(Search.id == self.search_id, Search.epoch == self.epoch)
+            .values(lease_until=self._database.now(session) + self._lease_seconds)
+            .returning(Search.id)
+        ).one_or_none()
+        if changed is None:
+            raise LeaseLost(f"search {self.search_id} was taken over from epoch {self.epoch}")
+
+    def beat(self) -> tuple[str, float]:
+        """Renew the lease and count the time worked; (state of the search, seconds used so far)."""
+        now = time.monotonic()
+        elapsed, self._beat_at = now - self._beat_at, now
+
+        def work(session: Session) -> tuple[str, float]:
+            row = session.execute(
+                sa.update(Search)
+                .where(Search.id == self.search_id)
+                .values(used_seconds=Search.used_seconds + elapsed)
+                .returning(Search.state, Search.used_seconds)
+            ).one()
+            return str(row.state), float(row.used_seconds)
+
+        return self.write(work)
+
+    def recover(self, max_attempts: int) -> list[int]:
+        """Put trials that were running when the last driver died back into the queue; the numbers of those that had too many attempts."""
+
+        def work(session: Session) -> list[int]:
+            worn = []
+            for trial in session.scalars(sa.select(Trial).where(Trial.search_id == self.search_id, Trial.state == "running")):
+                if trial.attempt >= max_attempts:
+                    worn.append(trial.number)
+                else:
+                    trial.state = "pending"
+                    append_event(session, self.search_id, "trial_requeued", {"trial": trial.number, "reason": "its driver ended"})
+            for finalist in session.scalars(sa.select(Finalist).where(Finalist.search_id == self.search_id, Finalist.state == "running")):
+                finalist.state = "pending" if finalist.attempt < max_attempts else "failed"
+            return worn
+
+        return self.write(work)
+
+    def add_trial(
+        self,
+        number: int,
+        questions: list[Any],
+        *,
+        fingerprint: str | None = None,
+        evaluation_key: str | None = None,
+        architecture: Mapping[str, Any] | None = None,
+        costs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Record a proposal as pending."""
+
+        def work(session: Session) -> None:
+            if fingerprint and not session.get(ArchitectureRow, fingerprint):
+                insert = _insert(session)(ArchitectureRow).values(
+                    fingerprint=fingerprint, architecture=architecture, costs=dict(costs or {}), created_at=time.time()
+                )
+                session.execute(insert.on_conflict_do_nothing())
+            if session.get(Trial, (self.search_id, number)):
+                return
+            session.add(
+                Trial(
+                    search_id=self.search_id,
+                    number=number,
+                    state="pending",
+                    fingerprint=fingerprint,
+                    evaluation_key=evaluation_key,
+                    questions=questions,
+                    metrics=dict(costs or {}),
+                    created_at=time.time(),
+                )
+            )
+            session.flush()
+            append_event(session, self.search_id, "trial_proposed", {"trial": number, "fingerprint": fingerprint})
+
+        self.write(work)
+
+    def start_trial(self, number: int) -> int:
+        """pending → running; the attempt's number, from 1."""
+
+        def work(session: Session) -> int:
+            trial = session.get_one(Trial, (self.search_id, number))
+            if trial.state != "pending":
+                raise LeaseLost(f"trial {number} is {trial.state}, not pending")
+            trial.state, trial.attempt, trial.started_at = "running", trial.attempt + 1, trial.started_at or time.time()
+            append_event(session, self.search_id, "trial_started", {"trial": number, "attempt": trial.attempt})
+            return trial.attempt
+
+        return self.write(work)
+
+    def requeue_trial(self, number: int, reason: str) -> None:
+        """running → pending: it continues from its checkpoint later."""
+
+        def work(session: Session) -> None:
+            trial = session.get_one(Trial, (self.search_id, number))
+            if trial.state == "running":
+                trial.state = "pending"
+                append_event(session, self.search_id, "trial_requeued", {"trial": number, "reason": reason})
+
+        self.write(work)
+
+    def measure(self, number: int, epoch: int, attempt: int, metrics: Mapping[str, Any]) -> None:
+        """Record what one epoch reported; a repeated epoch of a later attempt overwrites."""
+
+        def work(session: Session) -> None:
+            session.merge(
+                Measurement(search_id=self.search_id, number=number, epoch=epoch, attempt=attempt, metrics=dict(metrics), at=time.time())
+            )
+            trial = session.get_one(Trial, (self.search_id, number))
+            trial.epoch = max(trial.epoch or 0, epoch)
+            trial.metrics = {**trial.metrics, **metrics}
+            trial.train_seconds += float(metrics.get("seconds") or 0.0)
+            append_event(session, self.search_id, "epoch", {"trial": number, "epoch": epoch, **metrics})
+
+        self.write(work)
+
+    def end_trial(self, number: int, ending: Ending, observed: Mapping[str, Any] | None, snapshot: Mapping[str, Any] | None) -> bool:
+        """Record how a trial ended and what the strategy made of it, in one transaction. False if it had ended before: nothing is changed."""
+
+        def work(session: Session) -> bool:
+            trial = session.get_one(Trial, (self.search_id, number))
+            if trial.state in TRIAL_ENDED:
+                return False
+            trial.state, trial.ended_at = ending.state, time.time()
+            trial.metrics = {**trial.metrics, **ending.metrics}
+            trial.values, trial.violations = ending.values, ending.violations
+            trial.weights = dict(ending.weights) if ending.weights else None
+            trial.counted = trial.counted if ending.counted is None else ending.counted
+            trial.reused_from = list(ending.reused_from) if ending.reused_from else None
+            if ending.failure:
+                trial.failure_kind, trial.failure_message = ending.failure.kind, ending.failure.message
+                trial.failure_traceback = ending.failure.traceback
+            if ending.state != "cancelled":
+                self._observe(session, trial, observed, snapshot)
+            append_event(
+                session,
+                self.search_id,
+                f"trial_{ending.state}",
+                {"trial": number, "values": ending.values, "failure": ending.failure.kind if ending.failure else None},
+            )
+            return True
+
+        return self.write(work)
+
+    def _observe(
+        self, session: Session, trial: Trial, figures: Mapping[str, Any] | None, snapshot: Mapping[str, Any] | None
+    ) -> None:
+        order = session.execute(
+            sa.update(Search)
+            .where(Search.id == self.search_id)
+            .values(observed=Search.observed + 1, restarts=0)
+            .returning(Search.observed)
+        ).scalar_one()
+        trial.observed_as = order
+        if figures is not None:
+            session.add(StrategyUpdate(search_id=self.search_id, number=trial.number, observed_as=order, figures=dict(figures)))
+        if snapshot is not None:
+            session.add(StrategySnapshot(search_id=self.search_id, observed=order, snapshot=dict(snapshot)))
+            old = sa.select(StrategySnapshot.observed).where(StrategySnapshot.search_id == self.search_id)
+            keep = old.order_by(StrategySnapshot.observed.desc()).limit(SNAPSHOTS_KEPT)
+            session.flush()
+            kept = list(session.scalars(keep))
+            session.execute(
+                sa.delete(StrategySnapshot).where(
+                    StrategySnapshot.search_id == self.search_id, StrategySnapshot.observed.not_in(kept)
+                )
+            )
+
+    def forget_weights(self, number: int) -> None:
+        """The weights of a trial are about to be deleted."""
+
+        def work(session: Session) -> None:
+            session.get_one(Trial, (self.search_id, number)).weights = None
+
+        self.write(work)
+
+    def add_finalists(self, runs: Sequence[tuple[int, int]]) -> None:
+        """Record the full trainings to come, (trial, seed) each; those that are known stay as they are."""
+
+        def work(session: Session) -> None:
+            for number, seed in runs:
+                if not session.get(Finalist, (self.search_id, number, seed)):
+                    session.add(
+                        Finalist(search_id=self.search_id, number=number, seed=seed, state="pending", metrics={}, curve=[])
+                    )
+
+        self.write(work)
+
+    def start_finalist(self, number: int, seed: int) -> int:
+        """pending → running; the attempt's number, from 1."""
+
+        def work(session: Session) -> int:
+            finalist = session.get_one(Finalist, (self.search_id, number, seed))
+            finalist.state, finalist.attempt = "running", finalist.attempt + 1
+            append_event(session, self.search_id, "finalist_started", {"trial": number, "seed": seed})
+            return finalist.attempt
+
+        return self.write(work)
+
+    def measure_finalist(self, number: int, seed: int, epoch: int, metrics: Mapping[str, Any]) -> None:
+        """Record what one epoch of a full training reported."""
+
+        def work(session: Session) -> None:
+            finalist = session.get_one(Finalist, (self.search_id, number, seed))
+            finalist.epoch, finalist.metrics = epoch, {**finalist.metrics, **metrics}
+            finalist.curve = [*(p for p in finalist.curve if p["epoch"] < epoch), {"epoch": epoch, **metrics}]
+            append_event(session, self.search_id, "finalist_epoch", {"trial": number, "seed": seed, "epoch": epoch, **metrics})
+
+        self.write(work)
+
+    def end_finalist(
+        self, number: int, seed: int, state: str, weights: Mapping[str, Any] | None = None, failure: Failure | None = None
+    ) -> None:
+        """Record how a full training ended; ``pending`` puts it back into the queue."""
+
+        def work(session: Session) -> None:
+            finalist = session.get_one(Finalist, (self.search_id, number, seed))
+            finalist.state = state
+            finalist.weights = dict(weights) if weights else None
+            if failure:
+                finalist.failure_kind, finalist.failure_message = failure.kind, failure.message
+                finalist.failure_traceback = failure.traceback
+            append_event(session, self.search_id, f"finalist_{state}", {"trial": number, "seed": seed})
+
+        self.write(work)
+
+    def record_test(self, number: int, seed: int, figures: Mapping[str, Any]) -> None:
+        """The one reading of the test split."""
+        self.write(lambda session: append_event(session, self.search_id, "test_evaluated", {"trial": number, "seed": seed, **figures}))
+
+    def end_search(self, state: str, reason: str, winner: Mapping[str, Any] | None = None) -> None:
+        """Put the search into an ended or paused state, give the lease back; unfinished trials are cancelled unless it is paused."""
+
+        def work(session: Session) -> None:
+            finish(session, self.search_id, state, reason, winner)
+
+        self.beat()
+        self.write(work)
+
+    def set_reason(self, reason: str) -> None:
+        """Say what the search waits for."""
+
+        def work(session: Session) -> None:
+            search = session.get_one(Search, self.search_id)
+            if search.reason != reason:
+                search.reason = reason
+                append_event(session, self.search_id, "reason", {"reason": reason})
+
+        self.write(work)
+
+    def set_stage(self, stage: str) -> None:
+        """search → finalists → test."""
+
+        def work(session: Session) -> None:
+            session.execute(sa.update(Search).where(Search.id == self.search_id).values(stage=stage))
+            append_event(session, self.search_id, "stage", {"stage": stage})
+
+        self.write(work)
+
+
+def finish(session: Session, search_id: str, state: str, reason: str, winner: Mapping[str, Any] | None = None) -> None:
+    """End or pause a search inside a transaction."""
+    search = session.get_one(Search, search_id)
+    if search.state in SEARCH_ENDED:
+        return
+    for table in (Trial, Finalist):
+        unfinished = sa.update(table).where(table.search_id == search_id)
+        if state == "paused":
+            session.execute(unfinished.where(table.state == "running").values(state="pending"))
+        else:
+            session.execute(unfinished.where(table.state.in_(["pending", "running"])).values(state="cancelled"))
+    search.state, search.reason, search.lease_until, search.owner = state, reason, None, None
+    if state != "paused":
+        search.ended_at = time.time()
+    if winner is not None:
+        search.winner = dict(winner)
+    append_event(session, search_id, f"search_{state}", {"reason": reason})
+
+
+def _insert(session: Session) -> Any:
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    return sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert

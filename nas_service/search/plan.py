@@ -1,0 +1,153 @@
+"""A request with everything it names looked up: space, task, data, strategy. Built by the API to validate, by the driver to run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from nas_service.errors import InvalidRequest
+from nas_service.search.request import COST_METRICS, SearchRequest
+from nas_service.settings import Settings
+from nas_service.strategies import STRATEGIES
+from nas_service.strategies.protocol import Objective, Problem, StrategyConfig, StrategyEntry
+from search_spaces.architecture import Architecture, Task
+from search_spaces.build import resolved
+from search_spaces.catalogue import SPACES
+from search_spaces.choose import Choose
+from search_spaces.cost import Costs
+from search_spaces.space import Space, SpaceConfig
+from workers.datasets import DatasetInfo, DatasetSource
+from workers.evaluate import Assignment
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One search, ready to run. Frozen; everything in it follows from the stored request and the data."""
+
+    request: SearchRequest
+    source: DatasetSource
+    info: DatasetInfo
+    task: Task
+    space: Space
+    space_config: SpaceConfig
+    strategy: StrategyEntry
+    strategy_config: StrategyConfig
+    roots: tuple[Path, ...]
+
+    def ask(self, choose: Choose) -> Architecture:
+        """The space's architecture for a chooser, every argument present."""
+        return resolved(self.space.ask(choose, self.task, self.space_config))
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        return tuple(Objective(o.metric, o.better) for o in self.request.objectives)
+
+    @property
+    def problem(self) -> Problem:
+        """What the strategy may know."""
+        return Problem(self.ask, self.objectives, self.request.seed, self.request.budget.max_trials, self.request.scheduler.max_epochs)
+
+    @property
+    def final_epochs(self) -> int:
+        return self.request.finalists.epochs or 2 * self.request.scheduler.max_epochs
+
+    def violations(self, metrics: Mapping[str, Any], *, costs_only: bool = False) -> list[float]:
+        """How far each constraint is missed, in the order of the request; those whose figure is not known yet count as kept."""
+        found = []
+        for constraint in self.request.constraints:
+            value = None if costs_only and constraint.metric not in COST_METRICS else metrics.get(constraint.metric)
+            found.append(constraint.violation(float(value)) if value is not None else 0.0)
+        return found
+
+    def values(self, metrics: Mapping[str, Any]) -> list[float] | None:
+        """Objective values, or None while one of them is missing."""
+        found = [metrics.get(objective.metric) for objective in self.request.objectives]
+        return None if any(value is None for value in found) else [float(value) for value in found if value is not None]
+
+    def evaluation_key(self, fingerprint: str) -> str:
+        """SHA-256 of everything that decides what a training of this architecture gives."""
+        request = self.request
+        parts = {
+            "architecture": fingerprint,
+            "data": self.info.content_hash,
+            "split": request.dataset.model_dump(mode="json"),
+            "recipe": request.recipe.model_dump(mode="json"),
+            "evaluator": request.evaluator.model_dump(mode="json"),
+            "epochs": request.scheduler.max_epochs,
+            "seed": request.seed,
+            "gpus": request.resources.gpus > 0,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def assignment(
+        self, search_id: str, number: int, attempt: int, architecture: Mapping[str, Any], folder: Path, *, seed: int | None = None
+    ) -> Assignment:
+        """What a worker needs for one candidate; with ``seed`` it is a finalist's full training."""
+        request, final = self.request, seed is not None
+        return Assignment(
+            search_id=search_id,
+            trial=number,
+            attempt=attempt,
+            architecture=dict(architecture),
+            evaluator=request.evaluator.name,
+            drill=request.evaluator.settings if request.evaluator.name == "drill" else None,
+            dataset=request.dataset,
+            source=self.source,
+            roots=[str(root) for root in self.roots],
+            recipe=request.recipe,
+            epochs=self.final_epochs if final else request.scheduler.max_epochs,
+            seed=seed if seed is not None else request.seed,
+            directory=str(folder),
+            timeout_seconds=request.resources.trial_timeout_seconds * (self.final_epochs / request.scheduler.max_epochs if final else 1),
+            memory_mb=request.resources.memory_mb,
+            gpus=request.resources.gpus,
+            latency_batch=request.latency_batch,
+            final=final,
+        )
+
+
+def make_plan(request: SearchRequest, source: DatasetSource, info: DatasetInfo, settings: Settings) -> Plan:
+    """Look up what the request names. Raises InvalidRequest with the JSON pointer of what does not fit."""
+    if request.evaluator.name == "drill" and not settings.allow_drill:
+        raise InvalidRequest("evaluator 'drill' is switched off on this server (setting allow_drill); allowed: 'train'", pointer="/evaluator/name")
+    space = _entry(SPACES, request.space, "/space")
+    strategy = _entry(STRATEGIES, request.strategy, "/strategy")
+    space_config = _options(space.config, request.space, "/space")
+    strategy_config = _options(strategy.config, request.strategy, "/strategy")
+    task = Task(info.input_shape, info.classes)
+    return Plan(request, source, info, task, space, space_config, strategy, strategy_config, tuple(settings.roots()))
+
+
+def space_options(name: str, options: Mapping[str, Any]) -> tuple[Space, SpaceConfig]:
+    """A space and its options. Raises InvalidRequest with the pointer of what does not fit."""
+    space = _entry(SPACES, {"name": name}, "/space")
+    return space, _options(space.config, options, "")
+
+
+def _entry(catalogue: Mapping[str, Any], named: Mapping[str, Any], pointer: str) -> Any:
+    name = named.get("name")
+    if not isinstance(name, str) or name not in catalogue:
+        raise InvalidRequest(f"{pointer[1:]} {name!r} is not known; allowed: {', '.join(sorted(catalogue))}", pointer=f"{pointer}/name")
+    return catalogue[name]
+
+
+def _options(model: type[Any], named: Mapping[str, Any], pointer: str) -> Any:
+    try:
+        return model.model_validate({key: value for key, value in named.items() if key != "name"})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        at = pointer + "".join(f"/{part}" for part in first["loc"])
+        allowed = f"; options: {', '.join(model.model_fields) or 'none'}" if first["type"] == "extra_forbidden" else ""
+        given = first.get("input")
+        raise InvalidRequest(f"{at}: {first['msg']} (given: {given!r:.100}){allowed}", pointer=at) from error
+
+
+def cost_metrics(costs: Costs) -> dict[str, float | int]:
+    """The costs that objectives and constraints can name."""
+    return {name: getattr(costs, name) for name in COST_METRICS}

@@ -1,0 +1,51 @@
+"""Which trials are best: feasible before infeasible, then non-dominated before dominated, then by the first objective."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from nas_service.database.tables import Trial
+from nas_service.strategies.protocol import Objective
+
+
+def losses(values: Sequence[float], objectives: Sequence[Objective]) -> tuple[float, ...]:
+    """Objective values turned so that less is better."""
+    return tuple(-v if o.direction == "maximize" else v for v, o in zip(values, objectives, strict=True))
+
+
+def dominates(one: Sequence[float], two: Sequence[float]) -> bool:
+    """Whether ``one`` is nowhere worse than ``two`` and somewhere better; less is better."""
+    return all(a <= b for a, b in zip(one, two, strict=True)) and any(a < b for a, b in zip(one, two, strict=True))
+
+
+def pareto_front(points: Sequence[Sequence[float]]) -> list[int]:
+    """Indices of the points that no other dominates; less is better. Of equal points the first stays."""
+    front = []
+    for i, point in enumerate(points):
+        beaten = any(dominates(other, point) or (j < i and tuple(other) == tuple(point)) for j, other in enumerate(points))
+        if not beaten:
+            front.append(i)
+    return front
+
+
+def completed(session: Session, search_id: str) -> list[Trial]:
+    """Feasible completed trials of a search, in the order of their numbers."""
+    query = sa.select(Trial).where(Trial.search_id == search_id, Trial.state == "completed").order_by(Trial.number)
+    return [t for t in session.scalars(query) if t.values and not any(v > 0 for v in t.violations or ())]
+
+
+def best_first(session: Session, search_id: str, objectives: Sequence[Objective]) -> list[Trial]:
+    """Feasible completed trials, best first; each architecture once. The Pareto front comes first, ordered by the first objective."""
+    seen: set[str | None] = set()
+    trials = []
+    for trial in completed(session, search_id):
+        if trial.fingerprint not in seen:
+            seen.add(trial.fingerprint)
+            trials.append(trial)
+    points = [losses(trial.values or (), objectives) for trial in trials]
+    front = set(pareto_front(points))
+    order = sorted(range(len(trials)), key=lambda i: (i not in front, points[i], trials[i].number))
+    return [trials[i] for i in order]

@@ -1,0 +1,166 @@
+"""What a user asks for: the body of ``POST /v1/searches``. Strict: unknown keys, NaN and values out of range are refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from workers.datasets import DatasetSpec
+from workers.drill import DrillSettings
+from workers.recipe import Recipe
+
+COST_METRICS = ("params", "macs", "activations", "memory_mb", "depth")
+"""Known before training."""
+MEASURED_METRICS = ("val_accuracy", "val_loss", "train_seconds", "latency_ms")
+"""Known after training."""
+
+Metric = Literal["val_accuracy", "val_loss", "train_seconds", "latency_ms", "params", "macs", "activations", "memory_mb", "depth"]
+ConstraintMetric = Literal["latency_ms", "params", "macs", "activations", "memory_mb", "depth"]
+Direction = Literal["maximize", "minimize"]
+BETTER: dict[str, Direction] = {"val_accuracy": "maximize"}
+"""Which way is better; all others are minimised."""
+
+
+class Strict(BaseModel):
+    """Refuses unknown keys, numbers in strings, NaN and infinity."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class ObjectiveSpec(Strict):
+    """One figure to make as good as possible."""
+
+    metric: Metric = Field(description="what is compared")
+    direction: Direction | None = Field(None, description="left out: the usual one, maximize for accuracy, minimize for the rest")
+    device: Literal["worker"] = Field("worker", description="where latency is measured: on the worker that trained the candidate")
+    batch_size: int = Field(1, ge=1, le=4096, description="images at a time when latency is measured")
+
+    @property
+    def better(self) -> Direction:
+        return self.direction or BETTER.get(self.metric, "minimize")
+
+
+class ConstraintSpec(Strict):
+    """A bound that a candidate must keep. Costs are checked before training, latency after it."""
+
+    metric: ConstraintMetric = Field(description="what is bounded")
+    max: float | None = Field(None, description="largest allowed value")
+    min: float | None = Field(None, description="smallest allowed value")
+
+    @model_validator(mode="after")
+    def _bounded(self) -> ConstraintSpec:
+        if self.max is None and self.min is None:
+            raise ValueError(f"the constraint on {self.metric} has no bound; give max, min or both")
+        if self.max is not None and self.min is not None and self.min > self.max:
+            raise ValueError(f"the constraint on {self.metric} has min {self.min} above max {self.max}")
+        return self
+
+    def violation(self, value: float) -> float:
+        """How far the bound is missed, in the metric's unit; at most 0 where it is kept."""
+        over = value - self.max if self.max is not None else float("-inf")
+        under = self.min - value if self.min is not None else float("-inf")
+        return max(over, under)
+
+
+class SchedulerSpec(Strict):
+    """How long candidates train, and when weak ones are stopped."""
+
+    name: Literal["asha", "none"] = Field("asha", description="asha stops the weaker part of the candidates at each rung; none trains all")
+    min_epochs: int = Field(1, ge=1, le=10_000, description="epochs before a candidate may be stopped")
+    max_epochs: int = Field(9, ge=1, le=10_000, description="epochs of a candidate that is never stopped")
+    reduction_factor: int = Field(3, ge=2, le=100, description="one in so many goes on at each rung")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> SchedulerSpec:
+        if self.min_epochs > self.max_epochs:
+            raise ValueError(f"min_epochs is {self.min_epochs}, above max_epochs {self.max_epochs}")
+        return self
+
+
+class BudgetSpec(Strict):
+    """When the search is over: at whichever limit comes first."""
+
+    max_trials: int = Field(30, ge=1, le=100_000, description="candidates to train; infeasible and repeated ones are free")
+    max_seconds: float | None = Field(None, gt=0, le=31_536_000, description="working time in seconds; pauses do not count")
+
+
+class ResourceSpec(Strict):
+    """What one candidate gets, and how many run at once."""
+
+    cpus: float = Field(1, ge=0, le=1024, description="CPUs for one candidate")
+    gpus: float = Field(0, ge=0, le=64, description="GPUs for one candidate; 0.25 lets four share one")
+    max_parallel: int = Field(2, ge=1, le=1024, description="candidates that train at once")
+    trial_timeout_seconds: float = Field(900, gt=0, le=604_800, description="hard limit for one candidate")
+    memory_mb: int | None = Field(None, ge=16, le=10_000_000, description="memory that one candidate may take beside its warm worker, MiB")
+
+    @model_validator(mode="after")
+    def _whole_gpus(self) -> ResourceSpec:
+        if self.gpus > 1 and self.gpus != int(self.gpus):
+            raise ValueError(f"gpus is {self.gpus}; allowed: a fraction up to 1, or whole numbers")
+        return self
+
+
+class FinalistSpec(Strict):
+    """The best candidates are trained again, fully, before one is called the winner."""
+
+    top_k: int = Field(3, ge=0, le=100, description="candidates to train again; 0: the best trial is the winner as it is")
+    epochs: int | None = Field(None, ge=1, le=100_000, description="epochs of the full training; left out: twice max_epochs")
+    seeds: list[Annotated[int, Field(ge=0, le=2**31 - 1)]] = Field([0], min_length=1, max_length=20, description="one training a seed")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> FinalistSpec:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds {self.seeds} has a seed twice")
+        return self
+
+
+class TrainEvaluator(Strict):
+    """Trains each candidate on the data set."""
+
+    name: Literal["train"] = "train"
+
+
+class DrillEvaluator(Strict):
+    """Rehearses failures instead of training; only where the server's settings allow it."""
+
+    name: Literal["drill"]
+    settings: DrillSettings = Field(default_factory=DrillSettings)
+
+
+Named = Annotated[dict[str, Any], Field(description="an object with a name and the options of what it names")]
+Name = Annotated[str, StringConstraints(max_length=200, strip_whitespace=True)]
+
+
+class SearchRequest(Strict):
+    """A search: data, space, what is wanted, and what it may cost."""
+
+    name: Name = Field("", description="for people; left out: made from space and data")
+    dataset: DatasetSpec
+    space: Named
+    objectives: list[ObjectiveSpec] = Field(default_factory=lambda: [ObjectiveSpec(metric="val_accuracy")], min_length=1, max_length=4)
+    constraints: list[ConstraintSpec] = Field([], max_length=20)
+    strategy: Named = Field(default_factory=lambda: {"name": "rl"})
+    scheduler: SchedulerSpec = Field(default_factory=SchedulerSpec)
+    recipe: Recipe = Field(default_factory=Recipe)
+    evaluator: TrainEvaluator | DrillEvaluator = Field(default_factory=TrainEvaluator, discriminator="name")
+    budget: BudgetSpec = Field(default_factory=BudgetSpec)
+    resources: ResourceSpec = Field(default_factory=ResourceSpec)
+    finalists: FinalistSpec = Field(default_factory=FinalistSpec)
+    reuse: Literal["all", "search", "none"] = Field("all", description="whose earlier results of the same training may be taken")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="of proposals and trainings")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> SearchRequest:
+        metrics = [objective.metric for objective in self.objectives]
+        if len(set(metrics)) != len(metrics):
+            raise ValueError(f"objectives names a metric twice: {metrics}")
+        return self
+
+    @property
+    def latency_batch(self) -> int | None:
+        """Batch size to measure latency with; None where nobody asked for latency."""
+        for objective in self.objectives:
+            if objective.metric == "latency_ms":
+                return objective.batch_size
+        return 1 if any(constraint.metric == "latency_ms" for constraint in self.constraints) else None
