@@ -81,7 +81,7 @@ class _Watch(TorchDispatchMode):
     """Counts macs and written floats, and follows the paths from ``inputs``."""
 
     def __init__(self, inputs: tuple[Tensor, ...]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.macs = 0
         self.written = 0
         self._alive: list[Tensor] = list(inputs)  # an id is only good while its tensor lives

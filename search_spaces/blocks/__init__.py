@@ -1,7 +1,7 @@
-"""Building blocks, one file a family: modules that need torch alone, so that ``model.py`` can carry their source.
+"""Building blocks, one file a family: torch modules whose source ``model.py`` can carry.
 
-A block is an ``nn.Module`` whose constructor takes ``in_channels`` (an int, or a tuple for a block with several
-inputs), optionally ``in_size`` (height and width, filled in by ``build``), and typed keyword arguments; it sets
-``out_channels``. The signature is the schema. Nothing here may depend on values of tensors, so every block exports to
-ONNX.
+A block is an ``nn.Module`` whose constructor takes ``in_channels`` (an int, or a tuple for a
+block with several inputs), optionally ``in_size`` (height and width, filled in by ``build``), and
+typed keyword arguments; it sets ``out_channels``. The signature is the schema. Nothing here may
+depend on values of tensors, so every block exports to ONNX.
 """

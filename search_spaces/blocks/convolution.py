@@ -1,4 +1,4 @@
-"""Convolution with its norm and activation, pooling, joins and the classifier: what every family shares."""
+"""Convolution with norm and activation, pooling, joins, classifier: what every family shares."""
 
 from typing import Literal
 
@@ -26,8 +26,8 @@ def activation_layer(name: Activation) -> nn.Module:
 class ConvNormAct(nn.Module):
     """y = activation(norm(conv(x))).
 
-    [batch, in_channels, h, w] -> [batch, out_channels, ceil(h / stride), ceil(w / stride)] with "same" padding and an
-    odd kernel; "valid" pads nothing.
+    [batch, in_channels, h, w] -> [batch, out_channels, ceil(h / stride), ceil(w / stride)] with
+    "same" padding and an odd kernel; "valid" pads nothing.
     """
 
     def __init__(
@@ -65,7 +65,9 @@ class ConvNormAct(nn.Module):
 class NormAct(nn.Module):
     """y = activation(norm(x)): what closes a pre-activation network. The shape stays as it is."""
 
-    def __init__(self, in_channels: int, norm: Norm = "batch", activation: Activation = "relu") -> None:
+    def __init__(
+        self, in_channels: int, norm: Norm = "batch", activation: Activation = "relu"
+    ) -> None:
         super().__init__()
         self.out_channels = in_channels
         self.norm = nn.BatchNorm2d(in_channels) if norm == "batch" else nn.Identity()
@@ -78,8 +80,8 @@ class NormAct(nn.Module):
 class Pool(nn.Module):
     """y = maximum or mean over windows of kernel x kernel pixels; padding never enters a mean.
 
-    [batch, c, h, w] -> [batch, c, ceil(h / stride), ceil(w / stride)] for an odd kernel. "ceil" pads nothing and lets
-    the last window hang over the edge.
+    [batch, c, h, w] -> [batch, c, ceil(h / stride), ceil(w / stride)] for an odd kernel. "ceil"
+    pads nothing and lets the last window hang over the edge.
     """
 
     def __init__(
@@ -98,7 +100,9 @@ class Pool(nn.Module):
         if kind == "max":
             self.pool = nn.MaxPool2d(kernel, stride, padding=border, ceil_mode=hang_over)
         else:
-            self.pool = nn.AvgPool2d(kernel, stride, padding=border, ceil_mode=hang_over, count_include_pad=False)
+            self.pool = nn.AvgPool2d(
+                kernel, stride, padding=border, ceil_mode=hang_over, count_include_pad=False
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pool(x)
@@ -110,7 +114,9 @@ class LocalResponseNorm(nn.Module):
     The shape stays as it is. Source: Krizhevsky et al. 2012, section 3.3.
     """
 
-    def __init__(self, in_channels: int, size: int = 5, alpha: float = 0.0001, beta: float = 0.75) -> None:
+    def __init__(
+        self, in_channels: int, size: int = 5, alpha: float = 0.0001, beta: float = 0.75
+    ) -> None:
         super().__init__()
         self.out_channels = in_channels
         self.norm = nn.LocalResponseNorm(size, alpha, beta, k=1.0)
@@ -120,7 +126,7 @@ class LocalResponseNorm(nn.Module):
 
 
 class Dropout(nn.Module):
-    """y = x with each value dropped at rate ``rate`` in training and the others scaled by 1 / (1 - rate)."""
+    """y = x with each value dropped at ``rate`` in training, the others times 1 / (1 - rate)."""
 
     def __init__(self, in_channels: int, rate: float = 0.5) -> None:
         super().__init__()
@@ -159,7 +165,7 @@ class Concat(nn.Module):
 
 
 class Classifier(nn.Module):
-    """logits = linear(dropout(mean of x over height and width)): [batch, c, h, w] -> [batch, classes]."""
+    """logits = linear(dropout(mean of x over h and w)): [batch, c, h, w] -> [batch, classes]."""
 
     def __init__(self, in_channels: int, classes: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -173,9 +179,9 @@ class Classifier(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """y = x * sigmoid(expand(activation(squeeze(mean of x over height and width)))): one weight a channel.
+    """y = x * sigmoid(expand(activation(squeeze(mean of x over h and w)))): one weight a channel.
 
-    The shape stays as it is. Source: Hu et al. 2018, figure 2; ``width`` channels in the middle.
+    The shape stays as it is; ``width`` channels in the middle. Source: Hu et al. 2018, figure 2.
     """
 
     def __init__(self, channels: int, width: int, activation: Activation = "relu") -> None:

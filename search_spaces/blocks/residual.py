@@ -14,7 +14,7 @@ ShortcutKind = Literal["projection", "zero_pad"]
 
 
 class ZeroPadShortcut(nn.Module):
-    """Option A of He et al. 2015: every ``stride``-th pixel, new channels filled with zeros. No parameters."""
+    """Option A of He et al. 2015: every ``stride``-th pixel, new channels filled with zeros."""
 
     def __init__(self, new_channels: int, stride: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ def shortcut_layer(
 
 
 class BasicBlock(nn.Module):
-    """y = relu(shortcut(x) + conv3x3(relu(conv3x3(x)))), each convolution with batch norm.
+    """y = relu(shortcut(x) + conv3x3(relu(conv3x3(x)))), all with batch norm.
 
     [batch, in_channels, h, w] -> [batch, out_channels, ceil(h / stride), ceil(w / stride)].
     ``squeeze`` > 0 reweights channels with a squeeze-and-excitation of out_channels / squeeze.
@@ -60,7 +60,9 @@ class BasicBlock(nn.Module):
         self.out_channels = out_channels
         self.conv1 = ConvNormAct(in_channels, out_channels, 3, stride)
         self.conv2 = ConvNormAct(out_channels, out_channels, 3, activation="none")
-        self.squeeze = SqueezeExcitation(out_channels, out_channels // squeeze) if squeeze else nn.Identity()
+        self.squeeze = (
+            SqueezeExcitation(out_channels, out_channels // squeeze) if squeeze else nn.Identity()
+        )
         self.shortcut = shortcut_layer(in_channels, out_channels, stride, shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,11 +70,12 @@ class BasicBlock(nn.Module):
 
 
 class BottleneckBlock(nn.Module):
-    """y = relu(shortcut(x) + conv1x1(relu(conv3x3(relu(conv1x1(x)))))), each convolution with batch norm.
+    """y = relu(shortcut(x) + conv1x1(relu(conv3x3(relu(conv1x1(x)))))), all with batch norm.
 
     [batch, in_channels, h, w] -> [batch, out_channels, ceil(h / stride), ceil(w / stride)].
-    ``width`` channels inside (0: out_channels / 4), in ``groups`` groups (the cardinality of ResNeXt).
-    ``stride_at``: "3x3" as torchvision and ResNeXt do it, "1x1" as the paper of 2015 did.
+    ``width`` channels inside (0: out_channels / 4), in ``groups`` groups (the cardinality of
+    ResNeXt). ``stride_at``: "3x3" as torchvision and ResNeXt do it, "1x1" as the paper of 2015
+    did.
     """
 
     def __init__(
@@ -93,7 +96,9 @@ class BottleneckBlock(nn.Module):
         self.conv1 = ConvNormAct(in_channels, width, 1, first)
         self.conv2 = ConvNormAct(width, width, 3, second, groups=groups)
         self.conv3 = ConvNormAct(width, out_channels, 1, activation="none")
-        self.squeeze = SqueezeExcitation(out_channels, out_channels // squeeze) if squeeze else nn.Identity()
+        self.squeeze = (
+            SqueezeExcitation(out_channels, out_channels // squeeze) if squeeze else nn.Identity()
+        )
         self.shortcut = shortcut_layer(in_channels, out_channels, stride, shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -101,11 +106,11 @@ class BottleneckBlock(nn.Module):
 
 
 class PreActBlock(nn.Module):
-    """y = shortcut(x) + conv3x3(relu(norm(conv3x3(relu(norm(x)))))): norm and activation come first.
+    """y = shortcut(x) + conv3x3(relu(norm(conv3x3(relu(norm(x)))))).
 
     [batch, in_channels, h, w] -> [batch, out_channels, ceil(h / stride), ceil(w / stride)].
-    Where shapes change, the shortcut reads the activated input. ``dropout`` acts between the convolutions (wide
-    ResNets).
+    Where shapes change, the shortcut reads the activated input. ``dropout`` acts between the
+    convolutions (wide ResNets).
     """
 
     def __init__(
