@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas_service.strategies.decisions import (
     answering,
@@ -18,14 +18,17 @@ from nas_service.strategies.decisions import (
     stream,
     trials_from_json,
     trials_to_json,
+    unseen,
 )
 from nas_service.strategies.merit import has_result, losses
 from nas_service.strategies.protocol import Figures, ObservedTrial, Problem
-from search_spaces.choose import Choose, T, position
+from search_spaces.choose import Choose, Question, T, mutated, position
 
 UNKNOWN_VIOLATION = 1e100
 FAILED_VIOLATION = 1e101
 """Told for trials without a result, so that the sampler ranks failed behind infeasible behind everything else."""
+MUTATIONS = 50
+"""Neighbours of a proposal that repeats a trial, drawn in search of a new one."""
 
 
 class OptunaStrategy:
@@ -35,12 +38,13 @@ class OptunaStrategy:
     - A proposal is RUNNING in the study until its result is observed, so a sampler with a constant liar keeps away from
       it. This is the one thing that ``propose`` changes; asked again for the same number, it withdraws the old one.
     - Parameters are indices of options: True and 1 stay apart. Questions with one option never reach the sampler.
+    - Where the sampler keeps repeating observed trials, its last answer is changed in one random decision, or more.
     - Results are added in the order of finishing. Infeasible trials carry their violations; failed ones count as
       infeasible by more than any other.
     """
 
     def __init__(self, kind: str, problem: Problem, sampler: Callable[[int], BaseSampler], attempts: int) -> None:
-        """``sampler(seed)`` makes the sampler; ``attempts`` bounds the draws in search of new decisions."""
+        """``sampler(seed)`` makes the sampler; ``attempts`` bounds its draws for a proposal; 1 allows repeats."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._kind = kind
         self._problem = problem
@@ -50,32 +54,42 @@ class OptunaStrategy:
 
     def _clear(self) -> None:
         self._study = optuna.create_study(directions=[goal.direction for goal in self._problem.objectives])
-        self._running: dict[int, optuna.Trial] = {}
+        self._running: dict[int, int] = {}  # trial number -> number in the study
         self._observed: list[ObservedTrial] = []
         self._seen: set[str] = set()
 
     def propose(self, number: int) -> Choose:
         self._withdraw(number)
-        seeds = stream(self._problem.seed, number)
-        for attempt in range(1, self._attempts + 1):
-            self._study.sampler = self._sampler(seeds.getrandbits(32))
-            trial = self._study.ask()
-            self._running[number] = trial
-            try:
-                questions = asked(self._problem, suggesting(trial))
-            except Exception:
-                self._withdraw(number)
-                raise
-            if attempt == self._attempts or signature(questions) not in self._seen:
+        rng = stream(self._problem.seed, number)
+        questions = self._asked(rng.getrandbits(32))
+        for _ in range(1, self._attempts):
+            if signature(questions) not in self._seen:
                 break
-            self._withdraw(number)
+            questions = self._asked(rng.getrandbits(32))
+        if self._attempts > 1 and signature(questions) in self._seen:
+            stuck = questions
+            neighbours = unseen(self._problem, lambda i: mutated(stuck, rng, 1 + i // 10), self._seen, MUTATIONS)
+            questions = neighbours or questions
+        params, distributions = parameters(questions)
+        running = create_trial(state=TrialState.RUNNING, params=params, distributions=distributions)
+        self._running[number] = len(self._study.get_trials(deepcopy=False))
+        self._study.add_trial(running)
         return answering(questions)
+
+    def _asked(self, seed: int) -> tuple[Question, ...]:
+        """One answer of the sampler, from what was observed and what runs. The trial it takes is ended as FAIL."""
+        self._study.sampler = self._sampler(seed)
+        trial = self._study.ask()
+        try:
+            return asked(self._problem, suggesting(trial))
+        finally:
+            self._study.tell(trial, state=TrialState.FAIL)
 
     def _withdraw(self, number: int) -> None:
         """End the proposal for ``number`` as FAIL, which samplers ignore."""
-        trial = self._running.pop(number, None)
-        if trial is not None:
-            self._study.tell(trial, state=TrialState.FAIL)
+        running = self._running.pop(number, None)
+        if running is not None:
+            self._study.tell(running, state=TrialState.FAIL)
 
     def observe(self, trial: ObservedTrial) -> Figures | None:
         self._withdraw(trial.number)
@@ -107,20 +121,20 @@ def suggesting(trial: optuna.Trial) -> Choose:
     return choose
 
 
+def parameters(questions: Sequence[Question]) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+    """Answers and options in Optuna's terms: indices."""
+    wide = [q for q in questions if len(q.options) > 1]
+    params = {q.name: position(q.options, q.answer) for q in wide}
+    return params, {q.name: CategoricalDistribution(range(len(q.options))) for q in wide}
+
+
 def told(trial: ObservedTrial, problem: Problem) -> FrozenTrial:
     """The trial as Optuna's samplers read it."""
-    params: dict[str, Any] = {}
-    distributions: dict[str, BaseDistribution] = {}
-    for question in trial.questions:
-        if len(question.options) > 1:
-            params[question.name] = position(question.options, question.answer)
-            distributions[question.name] = CategoricalDistribution(range(len(question.options)))
+    params, distributions = parameters(trial.questions)
     constraints = {str(i): violation for i, violation in enumerate(trial.violations) if violation == violation}
     usable = losses(trial, problem.objectives) is not None
     if trial.state == "completed" and usable:
-        return optuna.trial.create_trial(
-            values=trial.values, params=params, distributions=distributions, constraints=constraints
-        )
+        return create_trial(values=trial.values, params=params, distributions=distributions, constraints=constraints)
     intermediate: dict[int, float] = {}
     if has_result(trial, problem.objectives):
         # Optuna compares pruned trials by intermediate values, which exist for one objective only.
@@ -131,7 +145,7 @@ def told(trial: ObservedTrial, problem: Problem) -> FrozenTrial:
             constraints["unknown"] = UNKNOWN_VIOLATION
     else:
         constraints["failed"] = FAILED_VIOLATION
-    return optuna.trial.create_trial(
+    return create_trial(
         state=TrialState.PRUNED,
         params=params,
         distributions=distributions,

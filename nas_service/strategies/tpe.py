@@ -20,7 +20,10 @@ class TpeConfig(StrategyConfig):
         24, ge=1, le=1000, description="Samples of the model of good trials, of which the most promising is proposed."
     )
     attempts: int = Field(
-        20, ge=1, le=1000, description="Proposals drawn in search of one that was not tried before; 1 allows repeats."
+        3,
+        ge=1,
+        le=1000,
+        description="Proposals drawn in search of a new one, before the last is mutated; 1 allows repeats.",
     )
 
 
