@@ -20,26 +20,26 @@ class Sgd(RecipePart):
     """v = momentum · v + g; w = w − lr · v, or with ``nesterov`` w − lr · (g + momentum · v)."""
 
     name: Literal["sgd"] = "sgd"
-    lr: float = Field(0.1, gt=0, le=100, description="Highest learning rate, reached after the warm-up.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Share of the last step that is repeated.")
-    weight_decay: float = Field(0.0005, ge=0, le=1, description="L2 penalty, added to the gradient.")
-    nesterov: bool = Field(False, description="Nesterov's momentum; needs momentum above 0.")
+    lr: float = Field(default=0.1, gt=0, le=100, description="Highest learning rate, reached after the warm-up.")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Share of the last step that is repeated.")
+    weight_decay: float = Field(default=0.0005, ge=0, le=1, description="L2 penalty, added to the gradient.")
+    nesterov: bool = Field(default=False, description="Nesterov's momentum; needs momentum above 0.")
 
 
 class AdamW(RecipePart):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
 
     name: Literal["adamw"] = "adamw"
-    lr: float = Field(0.001, gt=0, le=10, description="Highest learning rate, reached after the warm-up.")
-    beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the mean of gradients.")
-    beta2: float = Field(0.999, ge=0, lt=1, description="Decay of the mean of squared gradients.")
-    weight_decay: float = Field(0.01, ge=0, le=10, description="Share of a weight that is taken off, times lr.")
+    lr: float = Field(default=0.001, gt=0, le=10, description="Highest learning rate, reached after the warm-up.")
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay of the mean of gradients.")
+    beta2: float = Field(default=0.999, ge=0, lt=1, description="Decay of the mean of squared gradients.")
+    weight_decay: float = Field(default=0.01, ge=0, le=10, description="Share of a weight that is taken off, times lr.")
 
 
 class Schedule(RecipePart):
     """What every schedule has: lr rises linearly from 0 during the warm-up."""
 
-    warmup_epochs: float = Field(0.0, ge=0, le=1000, description="Epochs in which lr rises linearly from 0.")
+    warmup_epochs: float = Field(default=0.0, ge=0, le=1000, description="Epochs in which lr rises linearly from 0.")
 
 
 class Constant(Schedule):
@@ -52,31 +52,35 @@ class Cosine(Schedule):
     """lr(t) = lr · (f + (1 − f) · (1 + cos πt) / 2) with t from 0 to 1 after the warm-up, f = final_fraction."""
 
     name: Literal["cosine"] = "cosine"
-    final_fraction: float = Field(0.0, ge=0, le=1, description="lr at the end, as a fraction of the highest.")
+    final_fraction: float = Field(default=0.0, ge=0, le=1, description="lr at the end, as a fraction of the highest.")
 
 
 class Linear(Schedule):
     """lr(t) = lr · (f + (1 − f) · (1 − t)) with t from 0 to 1 after the warm-up, f = final_fraction."""
 
     name: Literal["linear"] = "linear"
-    final_fraction: float = Field(0.0, ge=0, le=1, description="lr at the end, as a fraction of the highest.")
+    final_fraction: float = Field(default=0.0, ge=0, le=1, description="lr at the end, as a fraction of the highest.")
 
 
 class Step(Schedule):
     """lr(epoch) = lr · factor^⌊epoch / every_epochs⌋."""
 
     name: Literal["step"] = "step"
-    every_epochs: int = Field(10, ge=1, le=10_000, description="Epochs between two steps.")
-    factor: float = Field(0.1, gt=0, lt=1, description="What lr is multiplied by at a step.")
+    every_epochs: int = Field(default=10, ge=1, le=10_000, description="Epochs between two steps.")
+    factor: float = Field(default=0.1, gt=0, lt=1, description="What lr is multiplied by at a step.")
 
 
 class Plateau(Schedule):
     """lr is multiplied by ``factor`` when the validation loss has not fallen for more than ``patience`` epochs."""
 
     name: Literal["plateau"] = "plateau"
-    patience: int = Field(3, ge=0, le=1000, description="Epochs without a lower validation loss that are tolerated.")
-    factor: float = Field(0.3, gt=0, lt=1, description="What lr is multiplied by after them.")
-    final_fraction: float = Field(0.001, ge=0, le=1, description="lr is never less than this fraction of the highest.")
+    patience: int = Field(
+        default=3, ge=0, le=1000, description="Epochs without a lower validation loss that are tolerated."
+    )
+    factor: float = Field(default=0.3, gt=0, lt=1, description="What lr is multiplied by after them.")
+    final_fraction: float = Field(
+        default=0.001, ge=0, le=1, description="lr is never less than this fraction of the highest."
+    )
 
 
 AnyOptimizer = Annotated[Sgd | AdamW, Field(discriminator="name")]
@@ -88,31 +92,37 @@ class Recipe(RecipePart):
     """The training recipe of a search. The defaults are the ones of a residual network on small images."""
 
     batch_size: int = Field(
-        128,
+        default=128,
         ge=4,
         le=65_536,
         description="Images a step at most. An epoch is cut into batches of nearly equal size, so none is tiny.",
     )
-    optimizer: AnyOptimizer = Field(Sgd(), description="Optimiser and its constants.")
-    schedule: AnySchedule = Field(Cosine(), description="Learning rate over time.")
+    optimizer: AnyOptimizer = Field(default=Sgd(), description="Optimiser and its constants.")
+    schedule: AnySchedule = Field(default=Cosine(), description="Learning rate over time.")
     augmentation: Augmentation = Field(
-        "none", description="Random crops of the padded image, horizontal flips, cut-out squares, or several of them."
+        default="none",
+        description="Random crops of the padded image, horizontal flips, cut-out squares, or several of them.",
     )
     crop_padding: int | None = Field(
-        None, ge=1, le=64, description="Pixels of padding before a crop; null: an eighth of the image's height."
+        default=None, ge=1, le=64, description="Pixels of padding before a crop; null: an eighth of the image's height."
     )
     cutout_size: int | None = Field(
-        None, ge=1, le=512, description="Side of the square that is cut out, in pixels; null: half the image's height."
+        default=None,
+        ge=1,
+        le=512,
+        description="Side of the square that is cut out, in pixels; null: half the image's height.",
     )
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Probability that is spread over all classes.")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="Probability that is spread over all classes.")
     gradient_clip: float | None = Field(
-        None, gt=0, le=1e6, description="Largest L2 norm of the gradient; null: no clipping."
+        default=None, gt=0, le=1e6, description="Largest L2 norm of the gradient; null: no clipping."
     )
     decay_norm_and_bias: bool = Field(
-        False, description="Whether weight decay also acts on biases and the scales of normalisation layers."
+        default=False, description="Whether weight decay also acts on biases and the scales of normalisation layers."
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32",
+        default="fp32",
         description="Mixed precision of the forward pass. bf16 works everywhere; fp16 on GPUs, and is fp32 on CPUs.",
     )
-    channels_last: bool = Field(True, description="NHWC memory layout of the convolutions: faster, the same results.")
+    channels_last: bool = Field(
+        default=True, description="NHWC memory layout of the convolutions: faster, the same results."
+    )

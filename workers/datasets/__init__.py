@@ -29,24 +29,31 @@ CACHED = 2
 
 @dataclass(frozen=True)
 class Split:
-    """``images`` [n, channels, height, width] as stored, ``labels`` [n] int64, ``mean``, ``std`` [channels, 1, 1] of training."""
+    """``images`` [n, channels, height, width] as stored, ``labels`` [n] int64.
+
+    ``mean`` and ``std`` [channels, 1, 1] are those of the training pixels; ``size`` is the (height, width) that the
+    network wants, None for the stored one.
+    """
 
     images: Tensor
     labels: Tensor
     mean: Tensor
     std: Tensor
+    size: tuple[int, int] | None = None
 
     def batch(self, indices: Tensor | slice) -> Tensor:
         """(pixels − mean) / std of some images: [b, channels, height, width] float32."""
         return self.images[indices].float().sub_(self.mean).div_(self.std)
 
     def to(self, device: torch.device) -> Split:
-        return Split(*(tensor.to(device) for tensor in (self.images, self.labels, self.mean, self.std)))
+        return Split(
+            self.images.to(device), self.labels.to(device), self.mean.to(device), self.std.to(device), self.size
+        )
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and validation part of a data set on one device. ``content_hash`` identifies pixels, labels, split."""
+    """Training and validation part on one device. ``content_hash`` identifies pixels, labels and split."""
 
     name: str
     train: Split
@@ -56,10 +63,14 @@ class Dataset:
     content_hash: str
     label_names: tuple[str, ...]
 
+    def resized(self, size: tuple[int, int]) -> Dataset:
+        """The same data for a network whose input is (height, width) = ``size``; batches are resized in use."""
+        return replace(self, train=replace(self.train, size=size), validation=replace(self.validation, size=size))
+
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a data set is. ``class_counts``, ``mean`` and ``std`` (a channel, in pixel units) are those of the training part.
+    """What a data set is. ``class_counts``, ``mean`` and ``std`` (in pixel units) are those of training.
 
     ``content_hash`` is the SHA-256 of both parts.
     """
@@ -120,7 +131,11 @@ def _loaded(spec: DatasetSpec, source: DatasetSource, whole: Arrays, device: tor
 
 
 def load_test(
-    spec: DatasetSpec, roots: Roots, source: DatasetSource | None = None, device: torch.device | str = "cpu"
+    spec: DatasetSpec,
+    roots: Roots,
+    source: DatasetSource | None = None,
+    device: torch.device | str = "cpu",
+    size: tuple[int, int] | None = None,
 ) -> Split:
     """The test part, normalised like training. Only for the last step of a search. Raises DataError."""
     data = load(spec, roots, source, device)
@@ -130,6 +145,7 @@ def load_test(
         data.train,
         images=torch.from_numpy(np.ascontiguousarray(test.images)).to(place),
         labels=torch.from_numpy(test.labels).to(place),
+        size=size,
     )
 
 

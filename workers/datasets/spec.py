@@ -24,14 +24,22 @@ class DatasetSpec(BaseModel):
 
     name: str = Field(min_length=1, max_length=200, description="Name of a built-in, registered or plug-in data set.")
     validation_fraction: float = Field(
-        0.2, gt=0, lt=1, description="Share of each class of the training part that is kept for validation."
+        default=0.2, gt=0, lt=1, description="Share of each class of the training part that is kept for validation."
     )
-    seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of the split and of the choice of max_train images.")
+    seed: int = Field(
+        default=0, ge=0, le=2**32 - 1, description="Seed of the split and of the choice of max_train images."
+    )
     max_train: int | None = Field(
-        None, ge=2, le=10**9, description="Use at most so many training images, classes in proportion; null: all."
+        default=None,
+        ge=2,
+        le=10**9,
+        description="Use at most so many training images, classes in proportion; null: all.",
     )
     max_validation: int | None = Field(
-        None, ge=2, le=10**9, description="Use at most so many validation images, classes in proportion; null: all."
+        default=None,
+        ge=2,
+        le=10**9,
+        description="Use at most so many validation images, classes in proportion; null: all.",
     )
 
 

@@ -1,0 +1,265 @@
+"""Evaluate one assignment in this process: a generator of reports, one an epoch, that never raises."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from search_spaces.architecture import Architecture, Task
+from search_spaces.build import build
+from workers import checkpoint, drill, latency
+from workers.assignment import Assignment, Kind
+from workers.checkpoint import CheckpointError
+from workers.containment import data_bytes, memory_limit
+from workers.datasets import DataError, Dataset, load, load_test
+from workers.ending import LOG, EvaluationError, failure_of, is_out_of_memory
+from workers.training import EpochReport, Progress, evaluate_split, prepare, train
+
+WEIGHTS = "weights.safetensors"
+Report = dict[str, Any]
+
+
+def run(assignment: Assignment) -> Iterator[Report]:
+    """Reports of one candidate, flat and JSON-able: the fields of EpochReport, ``done``, and what else was measured.
+
+    The last has ``done``: true; that of a failure is ``{"done": true, "failure": {kind, message, traceback}}``.
+    A run that goes on from a checkpoint first repeats the reports before it, with ``replayed``: true.
+    """
+    folder = Path(assignment.directory)
+    limit = None if assignment.memory_mb is None else data_bytes() + assignment.memory_mb * 2**20
+    worked = 0.0
+    reports: Iterator[Report] | None = None
+    last: Report = {}
+    while not last.get("done"):
+        started = time.perf_counter()
+        try:
+            with memory_limit(limit):
+                if reports is None:
+                    folder.mkdir(parents=True, exist_ok=True)
+                    reports = EVALUATORS[assignment.evaluator](assignment, folder)
+                report = next(reports, None)
+            if report is None:
+                raise EvaluationError("crash", "ended without a report of its last epoch")
+            last = finite(report)
+            if last["done"]:
+                checkpoint.remove_checkpoint(folder)
+            worked += time.perf_counter() - started
+            if assignment.timeout_seconds is not None and worked > assignment.timeout_seconds and not last["done"]:
+                raise EvaluationError("timeout", f"worked {worked:.1f} s; allowed: {assignment.timeout_seconds} s")
+        except (Exception, SystemExit) as error:
+            last = _failed(error, folder)
+        yield last
+
+
+def finite(report: Report) -> Report:
+    """The report. Raises EvaluationError(nan) where a number in it is not finite."""
+    for name, value in report.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise EvaluationError("nan", f"{name} is {value}")
+    return report
+
+
+def _failed(error: BaseException, folder: Path) -> Report:
+    """The report of a failure; its traceback goes to the log, and memory is given back."""
+    failure = failure_of(error)
+    if isinstance(error, SystemExit):
+        failure = failure.model_copy(update={"message": f"called sys.exit({error.code!r})"})
+    with contextlib.suppress(OSError):  # on a full disk the report still carries the traceback
+        note(folder, failure.traceback)
+    if failure.kind == "oom":
+        error.__traceback__ = None  # its frames hold the tensors
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    return {"done": True, "failure": failure.model_dump()}
+
+
+@contextlib.contextmanager
+def blamed(kind: Kind) -> Iterator[None]:
+    """What goes wrong within is of this kind, unless memory ran out."""
+    try:
+        yield
+    except EvaluationError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise EvaluationError(kind, f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+def _trained(assignment: Assignment, folder: Path) -> Iterator[Report]:
+    device = choose_device(assignment.gpus, folder)
+    with blamed("build"):
+        architecture = Architecture.from_json(assignment.architecture)
+    with blamed("data"):
+        data = matching(_load(assignment, device), architecture.task)
+    identity = identity_of(assignment, data)
+    network, progress = _start(assignment, architecture, device)
+    extra: Report = {"data_hash": data.content_hash, "device": latency.device_name(device)}
+    if assignment.latency is not None:
+        wanted = assignment.latency
+        measured = latency.measure(
+            network, architecture.task.input_shape, device, wanted.batch_size, wanted.repeats, wanted.budget_seconds
+        )
+        extra |= {"latency_ms": measured.median_ms, "latency_iqr_ms": measured.iqr_ms, "latency_runs": measured.runs}
+    if assignment.resume:
+        try:
+            done = checkpoint.load_checkpoint(network, progress, folder, identity)
+        except CheckpointError as error:
+            note(folder, f"checkpoint refused, starting over: {error}")
+            checkpoint.remove_checkpoint(folder)
+            network, progress = _start(assignment, architecture, device)
+            done = 0
+        if done:
+            note(folder, f"going on from the checkpoint of epoch {done}")
+        for past in progress.history[:done]:
+            last = past.epoch == assignment.epochs
+            yield {
+                **asdict(past),
+                **extra,
+                **(_kept(assignment, progress, folder) if last else {}),
+                "replayed": True,
+                "done": last,
+            }
+    saved_at = time.perf_counter()
+    for report in train(network, data, assignment.recipe, assignment.epochs, assignment.seed, device, progress):
+        last = report.epoch == assignment.epochs
+        if assignment.keep_weights or assignment.final:
+            keep_best(progress, network, report)
+        if not last and time.perf_counter() - saved_at >= assignment.checkpoint_seconds:
+            checkpoint.save_checkpoint(network, progress, folder, identity)
+            saved_at = time.perf_counter()
+        yield {**asdict(report), **extra, **(_kept(assignment, progress, folder) if last else {}), "done": last}
+
+
+def _load(assignment: Assignment, device: torch.device) -> Dataset:
+    assert assignment.dataset is not None, "Assignment checks it"
+    return load(assignment.dataset, assignment.data_roots, assignment.source, device)
+
+
+def _start(assignment: Assignment, architecture: Architecture, device: torch.device) -> tuple[nn.Module, Progress]:
+    """A fresh network whose weights depend on the seed alone, and its optimiser."""
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    torch.manual_seed(assignment.seed)
+    with blamed("build"):
+        network = build(architecture)
+    return network, prepare(network, assignment.recipe, device)
+
+
+def matching(data: Dataset, task: Task) -> Dataset:
+    """The data set for networks of ``task``, resized where height or width differ. Raises DataError."""
+    if data.input_shape[0] != task.input_shape[0]:
+        raise DataError(f"{data.name} has {data.input_shape[0]} channels; the architecture wants {task.input_shape[0]}")
+    if data.classes != task.classes:
+        raise DataError(f"{data.name} has {data.classes} classes; the architecture has {task.classes} outputs")
+    return data if data.input_shape == task.input_shape else data.resized(task.input_shape[1:])
+
+
+def identity_of(assignment: Assignment, data: Dataset) -> str:
+    """SHA-256 of everything that decides what is trained: a checkpoint of another run is never taken up."""
+    parts = {
+        "architecture": assignment.architecture,
+        "recipe": assignment.recipe.model_dump(),
+        "epochs": assignment.epochs,
+        "seed": assignment.seed,
+        "data": data.content_hash,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def keep_best(progress: Progress, network: nn.Module, report: EpochReport) -> None:
+    """Keep the weights of the epoch with the best validation accuracy, of equals the lowest validation loss."""
+    if progress.best_epoch:
+        best = progress.history[progress.best_epoch - 1]
+        if (report.val_accuracy, -report.val_loss) <= (best.val_accuracy, -best.val_loss):
+            return
+    progress.best_epoch = report.epoch
+    progress.best = {name: tensor.clone() for name, tensor in checkpoint.cpu_state(network).items()}
+
+
+def _kept(assignment: Assignment, progress: Progress, folder: Path) -> Report:
+    """Save the best epoch's weights where they are wanted, and say where they are."""
+    if not (assignment.keep_weights or assignment.final):
+        return {}
+    metadata = {"search": assignment.search_id, "trial": str(assignment.trial), "epoch": str(progress.best_epoch)}
+    saved = checkpoint.save_weights(progress.best, folder / WEIGHTS, metadata)
+    return {
+        "weights_path": saved.path,
+        "weights_sha256": saved.sha256,
+        "weights_bytes": saved.bytes,
+        "weights_epoch": progress.best_epoch,
+    }
+
+
+def test_accuracy(assignment: Assignment, weights_path: str | Path, sha256: str) -> dict[str, float]:
+    """``test_accuracy`` and ``test_loss`` of saved weights: the only place that opens the test part.
+
+    Raises CheckpointError, DataError, ArchitectureError.
+    """
+    device = choose_device(assignment.gpus, Path(assignment.directory))
+    architecture = Architecture.from_json(assignment.architecture)
+    network, _ = _start(assignment, architecture, device)
+    checkpoint.load_weights(network, Path(weights_path), sha256)
+    matching(_load(assignment, device), architecture.task)
+    assert assignment.dataset is not None, "Assignment checks it"
+    test = load_test(
+        assignment.dataset, assignment.data_roots, assignment.source, device, architecture.task.input_shape[1:]
+    )
+    loss, accuracy = evaluate_split(network, test, assignment.recipe, device)
+    return {"test_loss": loss, "test_accuracy": accuracy, "test_images": float(len(test.labels))}
+
+
+test_accuracy.__test__ = False  # type: ignore[attr-defined]  # pytest must not take it for a test
+
+
+def _drilled(assignment: Assignment, folder: Path) -> Iterator[Report]:
+    ending = assignment.drill.ending(assignment.trial, assignment.attempt)
+    done = 0
+    tiny = nn.Linear(1, 1)
+    progress = prepare(tiny, assignment.recipe, torch.device("cpu"))
+    identity = f"drill {assignment.search_id} {assignment.trial}"
+    try:
+        done = checkpoint.load_checkpoint(tiny, progress, folder, identity) if assignment.resume else 0
+    except CheckpointError as error:
+        note(folder, f"checkpoint refused, starting over: {error}")
+        checkpoint.remove_checkpoint(folder)
+    for past in progress.history[:done]:
+        yield {**asdict(past), "replayed": True, "done": past.epoch == assignment.epochs}
+    fingerprint = hashlib.sha256(json.dumps(assignment.architecture, sort_keys=True).encode()).hexdigest()
+    if ending == "corrupt-checkpoint":
+        checkpoint.save_checkpoint(tiny, progress, folder, identity)
+    for report in drill.drill(assignment.drill, ending, fingerprint, assignment.seed, assignment.epochs, done, folder):
+        yield {**report, "done": report["epoch"] == assignment.epochs}
+
+
+def choose_device(gpus: float, folder: Path) -> torch.device:
+    """The first visible GPU where the assignment has a share of one, which bounds its memory; else the CPU."""
+    if gpus <= 0:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        note(folder, f"assigned {gpus} GPU, but CUDA is not available: training on the CPU")
+        return torch.device("cpu")
+    device = torch.device("cuda", 0)
+    torch.cuda.set_per_process_memory_fraction(min(gpus, 1.0), device)
+    return device
+
+
+def note(folder: Path, text: str) -> None:
+    """Append to the candidate's log."""
+    with (folder / LOG).open("a", encoding="utf-8") as file:
+        file.write(text if text.endswith("\n") else text + "\n")
+
+
+EVALUATORS: dict[str, Callable[[Assignment, Path], Iterator[Report]]] = {"train": _trained, "drill": _drilled}
