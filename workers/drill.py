@@ -77,10 +77,10 @@ def accuracy(settings: DrillSettings, fingerprint: str, seed: int, epoch: int) -
 
 
 def drill(
-    settings: DrillSettings, ending: Ending, fingerprint: str, seed: int, epochs: int, done: int, folder: Path
+    settings: DrillSettings, ending: Ending, fingerprint: str, seed: int, epochs: int, folder: Path
 ) -> Iterator[dict[str, float]]:
-    """The reports of epochs ``done`` + 1 to ``epochs``, one at a time; what ``ending`` says happens in ``at_epoch``."""
-    for epoch in range(done + 1, epochs + 1):
+    """The reports of all epochs, one at a time; what ``ending`` says happens in ``at_epoch``."""
+    for epoch in range(1, epochs + 1):
         started = time.perf_counter()
         if epoch == min(settings.at_epoch, epochs):
             if ending == "no-metric":

@@ -30,7 +30,7 @@ LOST_NODE = re.compile(
     r"node (?:was|has been|is) (?:dead|terminated|removed)|node died|NodeDied|unavailable|owner.*died|RpcError|GCS",
     re.IGNORECASE,
 )
-RAYS_GUESSES = re.compile(r"There are some potential root causes\..*", re.DOTALL)
+RAYS_GUESSES = re.compile(r"(?:Some common causes include|There are some potential root causes).*", re.DOTALL)
 """Ray lists every reason it can think of, out of memory among them; that list is no evidence."""
 EXIT_CODE = re.compile(r"exit(?:ed)?[ _](?:with )?(?:exit )?code[: ]+(-?\d+)", re.IGNORECASE)
 

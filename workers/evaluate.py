@@ -12,14 +12,15 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from traceback import format_stack
+from typing import IO, Any, NoReturn
 
 from ray.tune import Trainable
 
 from workers.assignment import Assignment, Failure
 from workers.containment import CappedLog, adopt_orphans, children, deadline, kill_children
 from workers.ending import LOG, TRACE, explain_death, write_birth, write_failure
-from workers.run import Report, run, test_accuracy
+from workers.run import Report, run, test_accuracy, warm_up
 
 __all__ = ["Assignment", "Candidate", "Failure", "explain_death", "run", "test_accuracy"]
 
@@ -35,6 +36,8 @@ class Candidate(Trainable):  # type: ignore[misc]  # ray comes without types
 
     def setup(self, config: dict[str, Any]) -> None:
         adopt_orphans()
+        warm_up()
+        self._note_exits()
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -54,6 +57,12 @@ class Candidate(Trainable):  # type: ignore[misc]  # ray comes without types
             self._end()
             self._die_if_poisoned(report)
         return report
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: candidates keep their own checkpoints in their directory, and go on from there by themselves."""
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Nothing, see ``save_checkpoint``."""
 
     def cleanup(self) -> None:
         self._end()
@@ -90,6 +99,18 @@ class Candidate(Trainable):  # type: ignore[misc]  # ray comes without types
             trace = Path(self._assignment.directory) / TRACE
             if trace.stat().st_size == 0:
                 trace.unlink()
+
+    def _note_exits(self) -> None:
+        """Leave word when Python code calls os._exit, so that it can be told from a kill. Forked children exit as ever."""
+        owner, leave = os.getpid(), os._exit
+
+        def noted(code: int) -> NoReturn:
+            if os.getpid() == owner and self._reports is not None:
+                failure = Failure(kind="crash", message=f"called os._exit({code!r})", traceback="".join(format_stack()))
+                write_failure(Path(self._assignment.directory), failure)
+            leave(code)
+
+        os._exit = noted
 
     def _die_if_poisoned(self, report: Report) -> None:
         """After an error of the CUDA driver no kernel runs in this process any more: leave the reason behind and go."""

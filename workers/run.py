@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
+import importlib
 import json
 import math
 import time
@@ -117,8 +118,7 @@ def _trained(assignment: Assignment, folder: Path) -> Iterator[Report]:
         try:
             done = checkpoint.load_checkpoint(network, progress, folder, identity)
         except CheckpointError as error:
-            note(folder, f"checkpoint refused, starting over: {error}")
-            checkpoint.remove_checkpoint(folder)
+            _start_over(folder, error)
             network, progress = _start(assignment, architecture, device)
             done = 0
         if done:
@@ -226,22 +226,35 @@ test_accuracy.__test__ = False  # type: ignore[attr-defined]  # pytest must not 
 
 def _drilled(assignment: Assignment, folder: Path) -> Iterator[Report]:
     ending = assignment.drill.ending(assignment.trial, assignment.attempt)
-    done = 0
-    tiny = nn.Linear(1, 1)
-    progress = prepare(tiny, assignment.recipe, torch.device("cpu"))
-    identity = f"drill {assignment.search_id} {assignment.trial}"
-    try:
-        done = checkpoint.load_checkpoint(tiny, progress, folder, identity) if assignment.resume else 0
-    except CheckpointError as error:
-        note(folder, f"checkpoint refused, starting over: {error}")
-        checkpoint.remove_checkpoint(folder)
-    for past in progress.history[:done]:
-        yield {**asdict(past), "replayed": True, "done": past.epoch == assignment.epochs}
+    if ending == "corrupt-checkpoint" or (folder / checkpoint.POINTER).exists():
+        _rehearse_checkpoint(assignment, folder, write=ending == "corrupt-checkpoint")
     fingerprint = hashlib.sha256(json.dumps(assignment.architecture, sort_keys=True).encode()).hexdigest()
-    if ending == "corrupt-checkpoint":
-        checkpoint.save_checkpoint(tiny, progress, folder, identity)
-    for report in drill.drill(assignment.drill, ending, fingerprint, assignment.seed, assignment.epochs, done, folder):
+    for report in drill.drill(assignment.drill, ending, fingerprint, assignment.seed, assignment.epochs, folder):
         yield {**report, "done": report["epoch"] == assignment.epochs}
+
+
+def _rehearse_checkpoint(assignment: Assignment, folder: Path, write: bool) -> None:
+    """Write the checkpoint that a drill is about to corrupt, or find out that an earlier attempt did."""
+    network = nn.Linear(1, 1)
+    progress = prepare(network, assignment.recipe, torch.device("cpu"))
+    identity = f"drill {assignment.search_id} {assignment.trial}"
+    if write:
+        checkpoint.save_checkpoint(network, progress, folder, identity)
+        return
+    try:
+        checkpoint.load_checkpoint(network, progress, folder, identity)
+    except CheckpointError as error:
+        _start_over(folder, error)
+
+
+def _start_over(folder: Path, error: CheckpointError) -> None:
+    note(folder, f"checkpoint refused, starting over: {error}")
+    checkpoint.remove_checkpoint(folder)
+
+
+def warm_up() -> None:
+    """Import what torch imports by itself with the first optimiser (about 3 s), before a candidate's clock runs."""
+    importlib.import_module("torch._dynamo")
 
 
 def choose_device(gpus: float, folder: Path) -> torch.device:
