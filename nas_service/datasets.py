@@ -50,16 +50,23 @@ def described(spec: DatasetSpec, database: Database, settings: Settings) -> tupl
     """Source and content of the data set that a request names. Raises InvalidRequest with what is allowed."""
     known = sources(database, settings)
     if spec.name not in known:
-        raise InvalidRequest(f"data set {spec.name!r} is not known; allowed: {', '.join(sorted(known))}", pointer="/dataset/name")
+        raise InvalidRequest(
+            f"data set {spec.name!r} is not known; allowed: {', '.join(sorted(known))}", pointer="/dataset/name"
+        )
     return known[spec.name], info(known[spec.name], settings)
 
 
 def register(source: DatasetSource, database: Database, settings: Settings) -> DatasetInfo:
     """Remember a user's data set after reading it once. Raises InvalidRequest when it is not readable, Conflict when the name is taken."""
     if not NAME.fullmatch(source.name):
-        raise InvalidRequest(f"name {source.name!r}; allowed: small letters, digits, '.', '_' and '-', up to 100", pointer="/name")
+        raise InvalidRequest(
+            f"name {source.name!r}; allowed: small letters, digits, '.', '_' and '-', up to 100", pointer="/name"
+        )
     if source.format in ("digits", "plugin"):
-        raise InvalidRequest(f"format {source.format!r} cannot be registered; allowed: idx, cifar10, cifar100, folder, npz", pointer="/format")
+        raise InvalidRequest(
+            f"format {source.format!r} cannot be registered; allowed: idx, cifar10, cifar100, folder, npz",
+            pointer="/format",
+        )
     if source.name in builtin(settings.roots()):
         raise Conflict(f"{source.name!r} is the name of a built-in data set", pointer="/name")
     try:
@@ -73,7 +80,9 @@ def register(source: DatasetSource, database: Database, settings: Settings) -> D
             raise Conflict(f"data set {source.name!r} is registered with another source", pointer="/name")
         if not row:
             session.add(
-                DatasetRow(name=source.name, source=source.model_dump(mode="json"), info=asdict(found), created_at=time.time())
+                DatasetRow(
+                    name=source.name, source=source.model_dump(mode="json"), info=asdict(found), created_at=time.time()
+                )
             )
 
     database.write(work)

@@ -20,12 +20,18 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address that the server listens on")
     port: int = Field(8000, ge=0, le=65535, description="port of the API and pages")
     optuna_port: int = Field(8001, ge=0, le=65535, description="port of Optuna's dashboard; 0: any free port")
-    public_hosts: Annotated[list[str], NoDecode] = Field([], description="host names that browsers may use, comma-separated")
+    public_hosts: Annotated[list[str], NoDecode] = Field(
+        [], description="host names that browsers may use, comma-separated"
+    )
     insecure_loopback: bool = Field(False, description="no token needed; only when listening on a loopback address")
     max_body_bytes: int = Field(1 << 20, ge=1 << 10, description="largest request body")
 
-    executor: Literal["ray", "inline"] = Field("ray", description="inline: train in the driver's process, without Ray; for debugging")
-    ray_address: str = Field("local", description="'local': start a Ray head of our own; else a cluster's dashboard URL, http://host:8265")
+    executor: Literal["ray", "inline"] = Field(
+        "ray", description="inline: train in the driver's process, without Ray; for debugging"
+    )
+    ray_address: str = Field(
+        "local", description="'local': start a Ray head of our own; else a cluster's dashboard URL, http://host:8265"
+    )
     ray_cpus: int = Field(0, ge=0, description="CPUs of our own Ray head; 0: all of this machine")
     ray_gpus: int = Field(-1, ge=-1, description="GPUs of our own Ray head; -1: all of this machine")
     ray_token_path: Path | None = Field(None, description="file with Ray's token; empty: made in the data folder")
@@ -38,7 +44,9 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(30.0, gt=0, description="a driver that is silent this long has lost its search")
     heartbeat_seconds: float = Field(5.0, gt=0, description="how often a driver renews its lease")
     sweep_seconds: float = Field(2.0, gt=0, description="how often the supervisor looks for work")
-    max_driver_restarts: int = Field(20, ge=0, description="driver starts without a new result before a search is given up")
+    max_driver_restarts: int = Field(
+        20, ge=0, description="driver starts without a new result before a search is given up"
+    )
     max_attempts: int = Field(3, ge=1, description="runs of one candidate when the infrastructure fails under it")
 
     @field_validator("dataset_roots", "public_hosts", mode="before")

@@ -37,7 +37,9 @@ def migrate(database: Database) -> tuple[str | None, str]:
         if before != head:
             known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
             if before is not None and before not in known:
-                raise Misconfigured(f"the database has schema {before!r}, which this version does not know; newest known: {head!r}")
+                raise Misconfigured(
+                    f"the database has schema {before!r}, which this version does not know; newest known: {head!r}"
+                )
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     return before, head

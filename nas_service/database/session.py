@@ -31,7 +31,9 @@ class Database:
         if self.url.drivername in ("postgresql", "postgres"):
             self.url = self.url.set(drivername="postgresql+psycopg")
         if self.url.get_backend_name() not in ("sqlite", "postgresql"):
-            raise Misconfigured(f"database_url has the backend {self.url.get_backend_name()!r}; allowed: sqlite, postgresql")
+            raise Misconfigured(
+                f"database_url has the backend {self.url.get_backend_name()!r}; allowed: sqlite, postgresql"
+            )
         self.sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = _sqlite_engine(self.url) if self.sqlite else _postgresql_engine(self.url)
 
@@ -39,7 +41,10 @@ class Database:
     def read(self) -> Iterator[Session]:
         """A session that sees one snapshot and changes nothing. Raises Unavailable when the database is away."""
         try:
-            with self.engine.connect().execution_options(reads_only=True) as connection, Session(connection, expire_on_commit=False) as session:
+            with (
+                self.engine.connect().execution_options(reads_only=True) as connection,
+                Session(connection, expire_on_commit=False) as session,
+            ):
                 yield session
         except OperationalError as error:
             raise _unavailable(error) from error
@@ -64,7 +69,7 @@ class Database:
 
     def now(self, session: Session) -> float:
         """Seconds since 1970 by the database's clock: the one clock that leases are measured by."""
-        expression = "unixepoch('subsec')" if self.sqlite else "extract(epoch from clock_timestamp())"
+        expression = "(julianday('now') - 2440587.5) * 86400.0" if self.sqlite else "extract(epoch from clock_timestamp())"
         return float(session.execute(sa.text(f"SELECT {expression}")).scalar_one())
 
     def check(self) -> None:
@@ -74,24 +79,35 @@ class Database:
                 for name, wanted in SQLITE_PRAGMAS.items():
                     found = str(session.execute(sa.text(f"PRAGMA {name}")).scalar_one()).lower()
                     if found != wanted:
-                        raise Misconfigured(f"SQLite's {name} is {found!r}; needed: {wanted!r}. Is the folder on a network file system?")
+                        raise Misconfigured(
+                            f"SQLite's {name} is {found!r}; needed: {wanted!r}. Is the folder on a network file system?"
+                        )
             else:
                 for name in ("fsync", "synchronous_commit"):
                     if session.execute(sa.text(f"SHOW {name}")).scalar_one() == "off":
-                        raise Misconfigured(f"PostgreSQL's {name} is off: acknowledged results could be lost. Switch it on.")
+                        raise Misconfigured(
+                            f"PostgreSQL's {name} is off: acknowledged results could be lost. Switch it on."
+                        )
 
     def close(self) -> None:
         self.engine.dispose()
 
 
 def _sqlite_engine(url: sa.URL) -> Engine:
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}, pool_size=8, max_overflow=24)
+    engine = sa.create_engine(
+        url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}, pool_size=8, max_overflow=24
+    )
 
     @event.listens_for(engine, "connect")
     def _connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves
         cursor = connection.cursor()
-        for name, value in (("journal_mode", "WAL"), ("synchronous", "FULL"), ("foreign_keys", "ON"), ("busy_timeout", str(int(BUSY_SECONDS * 1000)))):
+        for name, value in (
+            ("journal_mode", "WAL"),
+            ("synchronous", "FULL"),
+            ("foreign_keys", "ON"),
+            ("busy_timeout", str(int(BUSY_SECONDS * 1000))),
+        ):
             cursor.execute(f"PRAGMA {name}={value}")
         cursor.close()
 
@@ -128,9 +144,13 @@ def _passing(error: DBAPIError) -> bool:
         return True
     state = getattr(error.orig, "sqlstate", None)
     if state is not None:
-        return str(state) in {"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "53300"} or str(state).startswith("08")
+        return str(state) in {"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "53300"} or str(state).startswith(
+            "08"
+        )
     text = str(error.orig).lower()
-    return isinstance(error, OperationalError) and any(word in text for word in ("locked", "busy", "connection", "timeout", "server closed"))
+    return isinstance(error, OperationalError) and any(
+        word in text for word in ("locked", "busy", "connection", "timeout", "server closed")
+    )
 
 
 def _unavailable(error: DBAPIError) -> Unavailable:

@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, LargeBinary, MetaData, String, Text
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -121,7 +131,9 @@ class Measurement(Table):
     """What one epoch of one trial reported."""
 
     __tablename__ = "measurements"
-    __table_args__ = (ForeignKeyConstraint(["search_id", "number"], ["trials.search_id", "trials.number"], ondelete="CASCADE"),)
+    __table_args__ = (
+        ForeignKeyConstraint(["search_id", "number"], ["trials.search_id", "trials.number"], ondelete="CASCADE"),
+    )
 
     search_id: Mapped[str] = mapped_column(String(32), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
@@ -170,7 +182,9 @@ class StrategyUpdate(Table):
     """What one result changed in the strategy; exactly one row a result for strategies that learn by steps."""
 
     __tablename__ = "strategy_updates"
-    __table_args__ = (ForeignKeyConstraint(["search_id", "number"], ["trials.search_id", "trials.number"], ondelete="CASCADE"),)
+    __table_args__ = (
+        ForeignKeyConstraint(["search_id", "number"], ["trials.search_id", "trials.number"], ondelete="CASCADE"),
+    )
 
     search_id: Mapped[str] = mapped_column(String(32), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)

@@ -18,15 +18,13 @@ from nas_service.search.ledger import Ending, Ledger
 from nas_service.search.mirror import Mirror
 from nas_service.search.plan import Plan, cost_metrics
 from nas_service.search.ranking import best_first
-from nas_service.search.source import Control, Nothing
+from nas_service.search.source import Control, Nothing, figures_of, weights_of
 from nas_service.settings import Settings
 from nas_service.strategies.protocol import ObservedTrial
 from search_spaces.architecture import ArchitectureError
-from search_spaces.build import check_limits
 from search_spaces.choose import Question, Recorder, SpaceError
 from search_spaces.cost import costs as costs_of
-from workers.ending import Failure
-from workers.evaluate import Assignment
+from workers.assignment import Assignment, Failure
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +51,9 @@ class Running:
 class Candidates:
     """Source of the search stage. Rebuilt from the database: a new driver goes on where the last one stopped."""
 
-    def __init__(self, plan: Plan, ledger: Ledger, database: Database, settings: Settings, control: Control, mirror: Mirror) -> None:
+    def __init__(
+        self, plan: Plan, ledger: Ledger, database: Database, settings: Settings, control: Control, mirror: Mirror
+    ) -> None:
         self._plan, self._ledger, self._database, self._settings = plan, ledger, database, settings
         self._control, self._mirror = control, mirror
         self.parallel = plan.request.resources.max_parallel
@@ -129,12 +129,13 @@ class Candidates:
         recorder = Recorder(self._strategy.propose(number))
         try:
             architecture = self._plan.ask(recorder)
-            check_limits(architecture)
             figures = cost_metrics(costs_of(architecture))
         except (ArchitectureError, SpaceError, ValueError, RuntimeError) as error:
             self._record(number, recorder, None, None, {})
             self._counted += 1
-            failure = Failure("build", f"{type(error).__name__}: {error}", traceback.format_exc())
+            failure = Failure(
+                kind="build", message=f"{type(error).__name__}: {error}", traceback=traceback.format_exc()
+            )
             self._end(number, Ending("failed", failure=failure))
             return
         fingerprint = architecture.fingerprint()
@@ -161,7 +162,12 @@ class Candidates:
             self._queue.append(number)
 
     def _record(
-        self, number: int, recorder: Recorder, fingerprint: str | None, architecture: dict[str, Any] | None, figures: dict[str, Any]
+        self,
+        number: int,
+        recorder: Recorder,
+        fingerprint: str | None,
+        architecture: dict[str, Any] | None,
+        figures: dict[str, Any],
     ) -> None:
         questions = tuple(recorder.questions)
         self._questions[number] = questions
@@ -180,7 +186,9 @@ class Candidates:
         with self._database.read() as session:
             row = session.execute(
                 sa.select(Trial.search_id, Trial.number)
-                .where(Trial.evaluation_key == key, Trial.state == "completed", Trial.search_id != self._ledger.search_id)
+                .where(
+                    Trial.evaluation_key == key, Trial.state == "completed", Trial.search_id != self._ledger.search_id
+                )
                 .where(Trial.reused_from.is_(None))
                 .limit(1)
             ).first()
@@ -192,7 +200,13 @@ class Candidates:
             trial = session.get_one(Trial, (search_id, other))
         failure = None
         if trial.failure_kind:
-            failure = Failure(trial.failure_kind, trial.failure_message or "", trial.failure_traceback or "")
+            failure = Failure.model_validate(
+                {
+                    "kind": trial.failure_kind,
+                    "message": trial.failure_message or "",
+                    "traceback": trial.failure_traceback or "",
+                }
+            )
         metrics = dict(trial.metrics)
         ending = Ending(
             trial.state,
@@ -227,14 +241,14 @@ class Candidates:
         number = int(key)
         running = self._running[number]
         if report.get("failure"):
-            running.failure = Failure(**report["failure"])
+            running.failure = Failure.model_validate(report["failure"])
             return True
-        metrics = {k: v for k, v in report.items() if k not in ("done", "failure", "weights", "epoch", "checkpoint")}
+        metrics = figures_of(report)
         running.metrics.update(metrics)
-        running.weights = report.get("weights") or running.weights
+        running.weights = weights_of(report, self._settings.data_dir) or running.weights
         if report.get("epoch"):
             running.epoch = int(report["epoch"])
-            self._ledger.measure(number, running.epoch, running.attempt, metrics)
+            self._ledger.measure(number, running.epoch, running.attempt, metrics, replayed=bool(report.get("replayed")))
             self._mirror.epoch(number, running.epoch, metrics)
         if report.get("done"):
             return False
@@ -251,7 +265,12 @@ class Candidates:
             self._ledger.requeue_trial(number, "the search was paused")
             self._queue.append(number)
             return
-        if failure and failure.kind in ("infrastructure", "crash") and death and running.attempt < self._settings.max_attempts:
+        if (
+            failure
+            and failure.kind in ("infrastructure", "crash")
+            and death
+            and running.attempt < self._settings.max_attempts
+        ):
             self._ledger.requeue_trial(number, f"attempt {running.attempt} ended: {failure.message}")
             self._queue.append(number)
             return
@@ -259,7 +278,7 @@ class Candidates:
             self._end(number, Ending("cancelled", counted=False))
             return
         if failure is None and running.epoch == 0:
-            failure = Failure("crash", "the candidate ended without a single report", "")
+            failure = Failure(kind="crash", message="the candidate ended without a single report", traceback="")
         metrics = {**self._costs(number), **running.metrics, "train_seconds": self._train_seconds(number)}
         state = "failed" if failure else "completed" if complete or not pruned else "pruned"
         ending = Ending(

@@ -76,7 +76,13 @@ class Cluster:
         ports = _free_ports(PORTS)
         folder = Path(tempfile.mkdtemp(prefix="nas-ray-"))  # short: unix sockets' paths are limited to 107 bytes
         log_path = self._settings.data_dir / "ray-head.log"
-        names = ("port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port", "metrics-export-port")
+        names = (
+            "port",
+            "dashboard-port",
+            "ray-client-server-port",
+            "dashboard-agent-listen-port",
+            "metrics-export-port",
+        )
         names += ("node-manager-port", "object-manager-port")
         command = [
             sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats",
@@ -89,10 +95,21 @@ class Cluster:
             command.append(f"--num-gpus={self._settings.ray_gpus}")
         with log_path.open("ab") as output:
             self._process = subprocess.Popen(
-                command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True, env=self.environment()
+                command,
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env=self.environment(),
             )
         self.url = f"http://127.0.0.1:{ports[1]}"
-        record = {"pid": self._process.pid, "birth": _birth(self._process.pid), "url": self.url, "gcs": ports[0], "folder": str(folder)}
+        record = {
+            "pid": self._process.pid,
+            "birth": _birth(self._process.pid),
+            "url": self.url,
+            "gcs": ports[0],
+            "folder": str(folder),
+        }
         self._record.write_text(json.dumps(record))
         deadline = time.monotonic() + START_SECONDS
         while True:
@@ -102,7 +119,9 @@ class Cluster:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 end = log_path.read_text(errors="replace")[-2000:]
                 self.stop()
-                raise Misconfigured(f"Ray's head did not come up within {START_SECONDS:g} s; the end of {log_path}:\n{end}")
+                raise Misconfigured(
+                    f"Ray's head did not come up within {START_SECONDS:g} s; the end of {log_path}:\n{end}"
+                )
             time.sleep(0.2)
 
     def environment(self) -> dict[str, str]:
@@ -180,7 +199,12 @@ class Cluster:
             raise Unavailable("Ray is still starting", retry_after=5)
         try:
             answer = httpx.request(
-                method, self.url + path, json=body, headers={"Authorization": f"Bearer {self.token}"}, timeout=10, trust_env=False
+                method,
+                self.url + path,
+                json=body,
+                headers={"Authorization": f"Bearer {self.token}"},
+                timeout=10,
+                trust_env=False,
             )
         except httpx.HTTPError as error:
             raise Unavailable(f"Ray at {self.url} does not answer: {type(error).__name__}", retry_after=5) from error

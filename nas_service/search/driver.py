@@ -26,14 +26,14 @@ from nas_service.errors import LeaseLost, NasError
 from nas_service.search.candidates import Candidates
 from nas_service.search.executors import run_inline, run_with_tune, scheduler_of
 from nas_service.search.finalists import Finalists, Winner, choose_winner, finalist_folder
-from nas_service.search.ledger import Ending, Ledger
+from nas_service.search.ledger import Ledger
 from nas_service.search.mirror import Mirror
 from nas_service.search.plan import Plan, make_plan
 from nas_service.search.request import SchedulerSpec, SearchRequest
 from nas_service.search.source import Control, Source
 from nas_service.settings import Settings, load_settings
-from workers.ending import Failure
-from workers.evaluate import Assignment, test_accuracy
+from workers.assignment import Assignment, Failure
+from workers.evaluate import test_accuracy
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +89,12 @@ class Driver:
         worn = self._ledger.recover(self._settings.max_attempts)
         candidates = Candidates(plan, self._ledger, self._database, self._settings, self._control, self._mirror)
         for number in worn:
-            candidates.give_up(number, Failure("infrastructure", "its driver died during every attempt", ""))
-        log.info("search %s: %s on %s by %s", self._search_id, request.space["name"], info.name, request.strategy["name"])
+            candidates.give_up(
+                number, Failure(kind="infrastructure", message="its driver died during every attempt", traceback="")
+            )
+        log.info(
+            "search %s: %s on %s by %s", self._search_id, request.space["name"], info.name, request.strategy["name"]
+        )
         self._execute(candidates, request.scheduler, plan)
         if self._stopped_by_request():
             return
@@ -117,7 +121,9 @@ class Driver:
         if plan.request.evaluator.name == "train" and winner.weights:
             self._ledger.set_stage("test")
             figures = self._test(plan, winner)
-            self._ledger.record_test(winner.trial, winner.seed if winner.seed is not None else plan.request.seed, figures)
+            self._ledger.record_test(
+                winner.trial, winner.seed if winner.seed is not None else plan.request.seed, figures
+            )
             body["test"] = figures
         self._ledger.end_search("succeeded", reason, body)
 
@@ -126,13 +132,15 @@ class Driver:
             trial = session.get_one(Trial, (self._search_id, winner.trial))
             architecture = session.get_one(ArchitectureRow, trial.fingerprint).architecture
         folder = finalist_folder(self._settings, self._search_id, winner.trial, winner.seed or 0)
-        assignment = plan.assignment(self._search_id, winner.trial, 1, architecture, folder, seed=winner.seed or plan.request.seed)
-        path = str(self._settings.data_dir / winner.weights["path"])
+        assignment = plan.assignment(
+            self._search_id, winner.trial, 1, architecture, folder, seed=winner.seed or plan.request.seed
+        )
+        path, sha256 = str(self._settings.data_dir / winner.weights["path"]), str(winner.weights["sha256"])
         if self._settings.executor == "inline":
-            return test_accuracy(assignment, path)
+            return test_accuracy(assignment, path, sha256)
         resources = plan.request.resources
         task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=2)(_test_remotely)
-        return dict(ray.get(task.remote(assignment.model_dump_json(), path)))
+        return dict(ray.get(task.remote(assignment.model_dump_json(), path, sha256)))
 
     def _execute(self, source: Source, scheduler: SchedulerSpec, plan: Plan) -> None:
         if self._settings.executor == "inline":
@@ -159,7 +167,12 @@ class Driver:
         """Join the cluster, and wait with a reason until it has what one candidate needs."""
         if self._settings.executor == "inline":
             return
-        ray.init(address=os.environ.get("RAY_ADDRESS", "local"), namespace="nas", log_to_driver=False, logging_level="warning")
+        ray.init(
+            address=os.environ.get("RAY_ADDRESS", "local"),
+            namespace="nas",
+            log_to_driver=False,
+            logging_level="warning",
+        )
         needs = {"CPU": request.resources.cpus, "GPU": request.resources.gpus}
         waited = False
         while short := _missing(needs, _largest_nodes()):
@@ -212,17 +225,23 @@ class Driver:
 
     def _no_winner(self) -> str:
         with self._database.read() as session:
-            states = sa.select(Trial.state, Trial.failure_kind, sa.func.count()).where(Trial.search_id == self._search_id)
+            states = sa.select(Trial.state, Trial.failure_kind, sa.func.count()).where(
+                Trial.search_id == self._search_id
+            )
             counts = session.execute(states.group_by(Trial.state, Trial.failure_kind)).all()
             message = session.scalars(
-                sa.select(Trial.failure_message).where(Trial.search_id == self._search_id, Trial.failure_message.is_not(None)).limit(1)
+                sa.select(Trial.failure_message)
+                .where(Trial.search_id == self._search_id, Trial.failure_message.is_not(None))
+                .limit(1)
             ).first()
         parts = ", ".join(f"{count} {state}{f' ({kind})' if kind else ''}" for state, kind, count in counts)
-        return f"no candidate completed and kept the constraints: {parts or 'no trials'}" + (f"; for example: {message}" if message else "")
+        return f"no candidate completed and kept the constraints: {parts or 'no trials'}" + (
+            f"; for example: {message}" if message else ""
+        )
 
 
-def _test_remotely(assignment: str, weights: str) -> dict[str, Any]:
-    return dict(test_accuracy(Assignment.model_validate_json(assignment), weights))
+def _test_remotely(assignment: str, weights: str, sha256: str) -> dict[str, Any]:
+    return dict(test_accuracy(Assignment.model_validate_json(assignment), weights, sha256))
 
 
 def _largest_nodes() -> list[dict[str, float]]:

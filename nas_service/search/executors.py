@@ -16,8 +16,9 @@ from ray.tune.search import Searcher
 from nas_service.search.request import ResourceSpec, SchedulerSpec
 from nas_service.search.source import Nothing, Source, assignment_key
 from nas_service.strategies.protocol import Objective
+from workers.assignment import Assignment
 from workers.ending import explain_death
-from workers.evaluate import Assignment, Candidate, run
+from workers.evaluate import Candidate, run
 
 T = TypeVar("T")
 
@@ -30,12 +31,23 @@ QUIET = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
 }
 """Environment of the driver while Tune runs."""
-TUNE_KEYS = frozenset(AUTO_RESULT_KEYS) | {"config", "experiment_tag", "trial_id", "date", "timestamp", "pid", "hostname", "node_ip"}
+TUNE_KEYS = frozenset(AUTO_RESULT_KEYS) | {
+    "config",
+    "experiment_tag",
+    "trial_id",
+    "date",
+    "timestamp",
+    "pid",
+    "hostname",
+    "node_ip",
+}
 """What Tune adds to a report."""
 ASHA_METRICS = ("val_accuracy", "val_loss")
 
 
-def scheduler_of(spec: SchedulerSpec, objectives: Sequence[Objective], history: Sequence[tuple[int, Mapping[str, Any]]]) -> TrialScheduler:
+def scheduler_of(
+    spec: SchedulerSpec, objectives: Sequence[Objective], history: Sequence[tuple[int, Mapping[str, Any]]]
+) -> TrialScheduler:
     """Tune's scheduler as the request asks, told the ``history`` of reports, (trial, metrics) each, so that its rungs survive a restart.
 
     asha is asynchronous successive halving (Li et al. 2020, arXiv 1810.05934) on the first objective that is known at every epoch.
@@ -83,12 +95,14 @@ class SourceSearcher(Searcher):
         if found is Nothing.NOW:
             return None
         self._assignments[trial_id] = found
-        return {"assignment": found.model_dump_json()}
+        return {"assignment": found.model_dump(mode="json")}
 
     def report(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """One report of a candidate; True to stop it."""
         report = {name: value for name, value in result.items() if name not in TUNE_KEYS or name == "done"}
-        return self._guarded(lambda: self._source.report(assignment_key(self._assignments[trial_id]), report)) is not False
+        return (
+            self._guarded(lambda: self._source.report(assignment_key(self._assignments[trial_id]), report)) is not False
+        )
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         if not error:  # deaths come with their reason through `died`

@@ -16,28 +16,37 @@ from nas_service.search.candidates import Running
 from nas_service.search.ledger import Ledger
 from nas_service.search.plan import Plan
 from nas_service.search.ranking import best_first
-from nas_service.search.source import Control, Nothing
+from nas_service.search.source import Control, Nothing, figures_of, weights_of
 from nas_service.settings import Settings
-from workers.ending import Failure
-from workers.evaluate import Assignment
+from workers.assignment import Assignment, Failure
 
 
 class Finalists:
     """Source of full trainings: the top k trials times the seeds. Rebuilt from the database like the candidates."""
 
     def __init__(self, plan: Plan, ledger: Ledger, database: Database, settings: Settings, control: Control) -> None:
-        self._plan, self._ledger, self._database, self._settings, self._control = plan, ledger, database, settings, control
+        self._plan, self._ledger, self._database, self._settings, self._control = (
+            plan,
+            ledger,
+            database,
+            settings,
+            control,
+        )
         self.parallel = plan.request.resources.max_parallel
         self._running: dict[str, Running] = {}
         with database.read() as session:
             ranked = best_first(session, ledger.search_id, plan.objectives)
         chosen = [trial.number for trial in ranked[: plan.request.finalists.top_k]]
         with database.read() as session:
-            begun = {f.number for f in session.scalars(sa.select(Finalist).where(Finalist.search_id == ledger.search_id))}
+            begun = {
+                f.number for f in session.scalars(sa.select(Finalist).where(Finalist.search_id == ledger.search_id))
+            }
         if not begun:
             ledger.add_finalists([(number, seed) for number in chosen for seed in plan.request.finalists.seeds])
         with database.read() as session:
-            rows = session.scalars(sa.select(Finalist).where(Finalist.search_id == ledger.search_id, Finalist.state == "pending"))
+            rows = session.scalars(
+                sa.select(Finalist).where(Finalist.search_id == ledger.search_id, Finalist.state == "pending")
+            )
             order = {number: i for i, number in enumerate(chosen)}
             pending = sorted(rows, key=lambda f: (order.get(f.number, len(order)), f.seed))
         self._queue = [(f.number, f.seed) for f in pending]
@@ -60,13 +69,12 @@ class Finalists:
         number, seed = map(int, key.split("-"))
         running = self._running[key]
         if report.get("failure"):
-            running.failure = Failure(**report["failure"])
+            running.failure = Failure.model_validate(report["failure"])
             return True
-        metrics = {k: v for k, v in report.items() if k not in ("done", "failure", "weights", "epoch", "checkpoint")}
-        running.weights = report.get("weights") or running.weights
+        running.weights = weights_of(report, self._settings.data_dir) or running.weights
         if report.get("epoch"):
             running.epoch = int(report["epoch"])
-            self._ledger.measure_finalist(number, seed, running.epoch, metrics)
+            self._ledger.measure_finalist(number, seed, running.epoch, figures_of(report))
         running.requeued = self._control.stopping.is_set() and not report.get("done")
         return running.requeued
 
@@ -74,12 +82,16 @@ class Finalists:
         number, seed = map(int, key.split("-"))
         running = self._running.pop(key)
         failure = running.failure or death
-        again = death is not None and death.kind in ("infrastructure", "crash") and running.attempt < self._settings.max_attempts
+        again = (
+            death is not None
+            and death.kind in ("infrastructure", "crash")
+            and running.attempt < self._settings.max_attempts
+        )
         if (running.requeued and failure is None) or again:
             self._ledger.end_finalist(number, seed, "pending")
             self._queue.append((number, seed))
         elif failure or running.epoch < self._plan.final_epochs:
-            failure = failure or Failure("crash", "the training ended early", "")
+            failure = failure or Failure(kind="crash", message="the training ended early", traceback="")
             self._ledger.end_finalist(number, seed, "failed", failure=failure)
         else:
             self._ledger.end_finalist(number, seed, "completed", weights=running.weights)
@@ -106,7 +118,11 @@ class Winner:
 
     def to_json(self) -> dict[str, Any]:
         accuracies = list(self.seeds.values())
-        spread = {"mean": statistics.fmean(accuracies), "sd": statistics.stdev(accuracies) if len(accuracies) > 1 else None} if accuracies else {}
+        spread = (
+            {"mean": statistics.fmean(accuracies), "sd": statistics.stdev(accuracies) if len(accuracies) > 1 else None}
+            if accuracies
+            else {}
+        )
         return {
             "trial": self.trial,
             "seed": self.seed,
@@ -125,7 +141,9 @@ def choose_winner(plan: Plan, database: Database, search_id: str) -> Winner | No
     objective = plan.objectives[0]
     sign = 1.0 if objective.direction == "maximize" else -1.0
     with database.read() as session:
-        rows = list(session.scalars(sa.select(Finalist).where(Finalist.search_id == search_id, Finalist.state == "completed")))
+        rows = list(
+            session.scalars(sa.select(Finalist).where(Finalist.search_id == search_id, Finalist.state == "completed"))
+        )
         ranked = best_first(session, search_id, plan.objectives)
     rank = {trial.number: i for i, trial in enumerate(ranked)}
     groups: dict[int, list[Finalist]] = {}

@@ -24,7 +24,7 @@ from nas_service.database.tables import (
     Trial,
 )
 from nas_service.errors import LeaseLost
-from workers.ending import Failure
+from workers.assignment import Failure
 
 T = TypeVar("T")
 SNAPSHOTS_KEPT = 2
@@ -33,7 +33,10 @@ SNAPSHOTS_KEPT = 2
 def append_event(session: Session, search_id: str, kind: str, data: Mapping[str, Any] | None = None) -> int:
     """Append one event; its number in the search. The search's row is locked until the transaction ends, so numbers have no gaps."""
     number = session.execute(
-        sa.update(Search).where(Search.id == search_id).values(last_event=Search.last_event + 1).returning(Search.last_event)
+        sa.update(Search)
+        .where(Search.id == search_id)
+        .values(last_event=Search.last_event + 1)
+        .returning(Search.last_event)
     ).scalar_one()
     session.add(Event(search_id=search_id, number=number, kind=kind, data=dict(data or {}), at=time.time()))
     return int(number)
@@ -72,7 +75,13 @@ class Ledger:
             row = session.execute(
                 sa.update(Search)
                 .where(Search.id == self.search_id, Search.state.not_in([*SEARCH_ENDED, "paused"]))
-                .where(sa.or_(Search.lease_until.is_(None), Search.lease_until < now, Search.owner.in_([self._owner, "starting"])))
+                .where(
+                    sa.or_(
+                        Search.lease_until.is_(None),
+                        Search.lease_until < now,
+                        Search.owner.in_([self._owner, "starting"]),
+                    )
+                )
                 .values(owner=self._owner, epoch=Search.epoch + 1, lease_until=now + self._lease_seconds)
                 .returning(Search.epoch, Search.state)
             ).one_or_none()
@@ -133,13 +142,19 @@ class Ledger:
 
         def work(session: Session) -> list[int]:
             worn = []
-            for trial in session.scalars(sa.select(Trial).where(Trial.search_id == self.search_id, Trial.state == "running")):
+            for trial in session.scalars(
+                sa.select(Trial).where(Trial.search_id == self.search_id, Trial.state == "running")
+            ):
                 if trial.attempt >= max_attempts:
                     worn.append(trial.number)
                 else:
                     trial.state = "pending"
-                    append_event(session, self.search_id, "trial_requeued", {"trial": trial.number, "reason": "its driver ended"})
-            for finalist in session.scalars(sa.select(Finalist).where(Finalist.search_id == self.search_id, Finalist.state == "running")):
+                    append_event(
+                        session, self.search_id, "trial_requeued", {"trial": trial.number, "reason": "its driver ended"}
+                    )
+            for finalist in session.scalars(
+                sa.select(Finalist).where(Finalist.search_id == self.search_id, Finalist.state == "running")
+            ):
                 finalist.state = "pending" if finalist.attempt < max_attempts else "failed"
             return worn
 
@@ -206,12 +221,23 @@ class Ledger:
 
         self.write(work)
 
-    def measure(self, number: int, epoch: int, attempt: int, metrics: Mapping[str, Any]) -> None:
-        """Record what one epoch reported; a repeated epoch of a later attempt overwrites."""
+    def measure(
+        self, number: int, epoch: int, attempt: int, metrics: Mapping[str, Any], *, replayed: bool = False
+    ) -> None:
+        """Record what one epoch reported; ``replayed`` epochs come from a checkpoint and are recorded only where they are missing."""
 
         def work(session: Session) -> None:
+            if replayed and session.get(Measurement, (self.search_id, number, epoch)):
+                return
             session.merge(
-                Measurement(search_id=self.search_id, number=number, epoch=epoch, attempt=attempt, metrics=dict(metrics), at=time.time())
+                Measurement(
+                    search_id=self.search_id,
+                    number=number,
+                    epoch=epoch,
+                    attempt=attempt,
+                    metrics=dict(metrics),
+                    at=time.time(),
+                )
             )
             trial = session.get_one(Trial, (self.search_id, number))
             trial.epoch = max(trial.epoch or 0, epoch)
@@ -221,7 +247,9 @@ class Ledger:
 
         self.write(work)
 
-    def end_trial(self, number: int, ending: Ending, observed: Mapping[str, Any] | None, snapshot: Mapping[str, Any] | None) -> bool:
+    def end_trial(
+        self, number: int, ending: Ending, observed: Mapping[str, Any] | None, snapshot: Mapping[str, Any] | None
+    ) -> bool:
         """Record how a trial ended and what the strategy made of it, in one transaction. False if it had ended before: nothing is changed."""
 
         def work(session: Session) -> bool:
@@ -260,7 +288,9 @@ class Ledger:
         ).scalar_one()
         trial.observed_as = order
         if figures is not None:
-            session.add(StrategyUpdate(search_id=self.search_id, number=trial.number, observed_as=order, figures=dict(figures)))
+            session.add(
+                StrategyUpdate(search_id=self.search_id, number=trial.number, observed_as=order, figures=dict(figures))
+            )
         if snapshot is not None:
             session.add(StrategySnapshot(search_id=self.search_id, observed=order, snapshot=dict(snapshot)))
             old = sa.select(StrategySnapshot.observed).where(StrategySnapshot.search_id == self.search_id)
@@ -288,7 +318,9 @@ class Ledger:
             for number, seed in runs:
                 if not session.get(Finalist, (self.search_id, number, seed)):
                     session.add(
-                        Finalist(search_id=self.search_id, number=number, seed=seed, state="pending", metrics={}, curve=[])
+                        Finalist(
+                            search_id=self.search_id, number=number, seed=seed, state="pending", metrics={}, curve=[]
+                        )
                     )
 
         self.write(work)
@@ -311,12 +343,19 @@ class Ledger:
             finalist = session.get_one(Finalist, (self.search_id, number, seed))
             finalist.epoch, finalist.metrics = epoch, {**finalist.metrics, **metrics}
             finalist.curve = [*(p for p in finalist.curve if p["epoch"] < epoch), {"epoch": epoch, **metrics}]
-            append_event(session, self.search_id, "finalist_epoch", {"trial": number, "seed": seed, "epoch": epoch, **metrics})
+            append_event(
+                session, self.search_id, "finalist_epoch", {"trial": number, "seed": seed, "epoch": epoch, **metrics}
+            )
 
         self.write(work)
 
     def end_finalist(
-        self, number: int, seed: int, state: str, weights: Mapping[str, Any] | None = None, failure: Failure | None = None
+        self,
+        number: int,
+        seed: int,
+        state: str,
+        weights: Mapping[str, Any] | None = None,
+        failure: Failure | None = None,
     ) -> None:
         """Record how a full training ended; ``pending`` puts it back into the queue."""
 
@@ -333,7 +372,11 @@ class Ledger:
 
     def record_test(self, number: int, seed: int, figures: Mapping[str, Any]) -> None:
         """The one reading of the test split."""
-        self.write(lambda session: append_event(session, self.search_id, "test_evaluated", {"trial": number, "seed": seed, **figures}))
+        self.write(
+            lambda session: append_event(
+                session, self.search_id, "test_evaluated", {"trial": number, "seed": seed, **figures}
+            )
+        )
 
     def end_search(self, state: str, reason: str, winner: Mapping[str, Any] | None = None) -> None:
         """Put the search into an ended or paused state, give the lease back; unfinished trials are cancelled unless it is paused."""

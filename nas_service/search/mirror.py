@@ -60,7 +60,9 @@ def mirror_storage(settings: Settings) -> optuna.storages.RDBStorage:
         engine_options = {"pool_pre_ping": True}
     storage = optuna.storages.RDBStorage(url.render_as_string(hide_password=False), engine_kwargs=engine_options)
     if url.get_backend_name() == "sqlite":
-        sa.event.listen(storage.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=NORMAL"))
+        sa.event.listen(
+            storage.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=NORMAL")
+        )
         storage.engine.dispose()
     return storage
 
@@ -68,7 +70,9 @@ def mirror_storage(settings: Settings) -> optuna.storages.RDBStorage:
 class Mirror:
     """Copies trials as they go on. A mirror that fails is reported in the log once and switched off: it must not harm the search."""
 
-    def __init__(self, settings: Settings, search_id: str, name: str, objectives: Sequence[Objective], database: Database) -> None:
+    def __init__(
+        self, settings: Settings, search_id: str, name: str, objectives: Sequence[Objective], database: Database
+    ) -> None:
         self._settings, self._search_id, self._objectives, self._database = settings, search_id, objectives, database
         self._study_name = f"{name} ({search_id})"
         self._jobs: queue.Queue[tuple[str, tuple[Any, ...]] | None] = queue.Queue()
@@ -106,7 +110,9 @@ class Mirror:
 
     def _open(self) -> None:
         """Find or make the study, and copy what it lacks: trials that ended while no mirror was running."""
-        directions = [StudyDirection.MAXIMIZE if o.direction == "maximize" else StudyDirection.MINIMIZE for o in self._objectives]
+        directions = [
+            StudyDirection.MAXIMIZE if o.direction == "maximize" else StudyDirection.MINIMIZE for o in self._objectives
+        ]
         try:
             self._study = self._storage.get_study_id_from_name(self._study_name)
         except KeyError:
@@ -126,7 +132,9 @@ class Mirror:
                 if row.number not in ended:
                     questions = [Question(name, tuple(options), answer) for name, options, answer in row.questions]
                     self._started(row.number, questions)
-                    curve = sa.select(Measurement).where(Measurement.search_id == self._search_id, Measurement.number == row.number)
+                    curve = sa.select(Measurement).where(
+                        Measurement.search_id == self._search_id, Measurement.number == row.number
+                    )
                     for point in session.scalars(curve):
                         self._epoch(point.number, point.epoch, point.metrics)
                     self._ended(row.number, questions, Ending(row.state, row.metrics, row.values, row.violations))
@@ -165,7 +173,9 @@ class Mirror:
             if isinstance(value, (int, float, str)):
                 self._storage.set_trial_user_attr(trial_id, name, value)
         if ending.failure:
-            self._storage.set_trial_user_attr(trial_id, "failure", f"{ending.failure.kind}: {ending.failure.message}"[:2000])
+            self._storage.set_trial_user_attr(
+                trial_id, "failure", f"{ending.failure.kind}: {ending.failure.message}"[:2000]
+            )
         if ending.violations:
             self._storage.set_trial_system_attr(trial_id, CONSTRAINTS, list(ending.violations))
         state = STATES[ending.state]

@@ -22,8 +22,9 @@ from search_spaces.catalogue import SPACES
 from search_spaces.choose import Choose
 from search_spaces.cost import Costs
 from search_spaces.space import Space, SpaceConfig
+from workers.assignment import Assignment, LatencyRequest
 from workers.datasets import DatasetInfo, DatasetSource
-from workers.evaluate import Assignment
+from workers.drill import DrillSettings
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,13 @@ class Plan:
     @property
     def problem(self) -> Problem:
         """What the strategy may know."""
-        return Problem(self.ask, self.objectives, self.request.seed, self.request.budget.max_trials, self.request.scheduler.max_epochs)
+        return Problem(
+            self.ask,
+            self.objectives,
+            self.request.seed,
+            self.request.budget.max_trials,
+            self.request.scheduler.max_epochs,
+        )
 
     @property
     def final_epochs(self) -> int:
@@ -86,28 +93,37 @@ class Plan:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def assignment(
-        self, search_id: str, number: int, attempt: int, architecture: Mapping[str, Any], folder: Path, *, seed: int | None = None
+        self,
+        search_id: str,
+        number: int,
+        attempt: int,
+        architecture: Mapping[str, Any],
+        folder: Path,
+        *,
+        seed: int | None = None,
     ) -> Assignment:
         """What a worker needs for one candidate; with ``seed`` it is a finalist's full training."""
         request, final = self.request, seed is not None
         return Assignment(
             search_id=search_id,
             trial=number,
-            attempt=attempt,
+            attempt=attempt - 1,
             architecture=dict(architecture),
             evaluator=request.evaluator.name,
-            drill=request.evaluator.settings if request.evaluator.name == "drill" else None,
+            drill=request.evaluator.settings if request.evaluator.name == "drill" else DrillSettings(),
             dataset=request.dataset,
             source=self.source,
-            roots=[str(root) for root in self.roots],
+            data_roots=[str(root) for root in self.roots],
             recipe=request.recipe,
             epochs=self.final_epochs if final else request.scheduler.max_epochs,
             seed=seed if seed is not None else request.seed,
             directory=str(folder),
-            timeout_seconds=request.resources.trial_timeout_seconds * (self.final_epochs / request.scheduler.max_epochs if final else 1),
+            timeout_seconds=request.resources.trial_timeout_seconds
+            * (self.final_epochs / request.scheduler.max_epochs if final else 1),
             memory_mb=request.resources.memory_mb,
             gpus=request.resources.gpus,
-            latency_batch=request.latency_batch,
+            latency=LatencyRequest(batch_size=request.latency_batch) if request.latency_batch else None,
+            keep_weights=True,
             final=final,
         )
 
@@ -115,7 +131,10 @@ class Plan:
 def make_plan(request: SearchRequest, source: DatasetSource, info: DatasetInfo, settings: Settings) -> Plan:
     """Look up what the request names. Raises InvalidRequest with the JSON pointer of what does not fit."""
     if request.evaluator.name == "drill" and not settings.allow_drill:
-        raise InvalidRequest("evaluator 'drill' is switched off on this server (setting allow_drill); allowed: 'train'", pointer="/evaluator/name")
+        raise InvalidRequest(
+            "evaluator 'drill' is switched off on this server (setting allow_drill); allowed: 'train'",
+            pointer="/evaluator/name",
+        )
     space = _entry(SPACES, request.space, "/space")
     strategy = _entry(STRATEGIES, request.strategy, "/strategy")
     space_config = _options(space.config, request.space, "/space")
@@ -124,16 +143,18 @@ def make_plan(request: SearchRequest, source: DatasetSource, info: DatasetInfo, 
     return Plan(request, source, info, task, space, space_config, strategy, strategy_config, tuple(settings.roots()))
 
 
-def space_options(name: str, options: Mapping[str, Any]) -> tuple[Space, SpaceConfig]:
+def space_options(name: str, options: Mapping[str, Any], pointer: str) -> tuple[Space, SpaceConfig]:
     """A space and its options. Raises InvalidRequest with the pointer of what does not fit."""
-    space = _entry(SPACES, {"name": name}, "/space")
-    return space, _options(space.config, options, "")
+    space: Space = _entry(SPACES, {"name": name}, "/space")
+    return space, _options(space.config, options, pointer)
 
 
 def _entry(catalogue: Mapping[str, Any], named: Mapping[str, Any], pointer: str) -> Any:
     name = named.get("name")
     if not isinstance(name, str) or name not in catalogue:
-        raise InvalidRequest(f"{pointer[1:]} {name!r} is not known; allowed: {', '.join(sorted(catalogue))}", pointer=f"{pointer}/name")
+        raise InvalidRequest(
+            f"{pointer[1:]} {name!r} is not known; allowed: {', '.join(sorted(catalogue))}", pointer=f"{pointer}/name"
+        )
     return catalogue[name]
 
 

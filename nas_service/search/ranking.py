@@ -25,7 +25,9 @@ def pareto_front(points: Sequence[Sequence[float]]) -> list[int]:
     """Indices of the points that no other dominates; less is better. Of equal points the first stays."""
     front = []
     for i, point in enumerate(points):
-        beaten = any(dominates(other, point) or (j < i and tuple(other) == tuple(point)) for j, other in enumerate(points))
+        beaten = any(
+            dominates(other, point) or (j < i and tuple(other) == tuple(point)) for j, other in enumerate(points)
+        )
         if not beaten:
             front.append(i)
     return front

@@ -15,7 +15,9 @@ COST_METRICS = ("params", "macs", "activations", "memory_mb", "depth")
 MEASURED_METRICS = ("val_accuracy", "val_loss", "train_seconds", "latency_ms")
 """Known after training."""
 
-Metric = Literal["val_accuracy", "val_loss", "train_seconds", "latency_ms", "params", "macs", "activations", "memory_mb", "depth"]
+Metric = Literal[
+    "val_accuracy", "val_loss", "train_seconds", "latency_ms", "params", "macs", "activations", "memory_mb", "depth"
+]
 ConstraintMetric = Literal["latency_ms", "params", "macs", "activations", "memory_mb", "depth"]
 Direction = Literal["maximize", "minimize"]
 BETTER: dict[str, Direction] = {"val_accuracy": "maximize"}
@@ -32,8 +34,12 @@ class ObjectiveSpec(Strict):
     """One figure to make as good as possible."""
 
     metric: Metric = Field(description="what is compared")
-    direction: Direction | None = Field(None, description="left out: the usual one, maximize for accuracy, minimize for the rest")
-    device: Literal["worker"] = Field("worker", description="where latency is measured: on the worker that trained the candidate")
+    direction: Direction | None = Field(
+        None, description="left out: the usual one, maximize for accuracy, minimize for the rest"
+    )
+    device: Literal["worker"] = Field(
+        "worker", description="where latency is measured: on the worker that trained the candidate"
+    )
     batch_size: int = Field(1, ge=1, le=4096, description="images at a time when latency is measured")
 
     @property
@@ -66,7 +72,9 @@ class ConstraintSpec(Strict):
 class SchedulerSpec(Strict):
     """How long candidates train, and when weak ones are stopped."""
 
-    name: Literal["asha", "none"] = Field("asha", description="asha stops the weaker part of the candidates at each rung; none trains all")
+    name: Literal["asha", "none"] = Field(
+        "asha", description="asha stops the weaker part of the candidates at each rung; none trains all"
+    )
     min_epochs: int = Field(1, ge=1, le=10_000, description="epochs before a candidate may be stopped")
     max_epochs: int = Field(9, ge=1, le=10_000, description="epochs of a candidate that is never stopped")
     reduction_factor: int = Field(3, ge=2, le=100, description="one in so many goes on at each rung")
@@ -81,8 +89,12 @@ class SchedulerSpec(Strict):
 class BudgetSpec(Strict):
     """When the search is over: at whichever limit comes first."""
 
-    max_trials: int = Field(30, ge=1, le=100_000, description="candidates to train; infeasible and repeated ones are free")
-    max_seconds: float | None = Field(None, gt=0, le=31_536_000, description="working time in seconds; pauses do not count")
+    max_trials: int = Field(
+        30, ge=1, le=100_000, description="candidates to train; infeasible and repeated ones are free"
+    )
+    max_seconds: float | None = Field(
+        None, gt=0, le=31_536_000, description="working time in seconds; pauses do not count"
+    )
 
 
 class ResourceSpec(Strict):
@@ -92,7 +104,9 @@ class ResourceSpec(Strict):
     gpus: float = Field(0, ge=0, le=64, description="GPUs for one candidate; 0.25 lets four share one")
     max_parallel: int = Field(2, ge=1, le=1024, description="candidates that train at once")
     trial_timeout_seconds: float = Field(900, gt=0, le=604_800, description="hard limit for one candidate")
-    memory_mb: int | None = Field(None, ge=16, le=10_000_000, description="memory that one candidate may take beside its warm worker, MiB")
+    memory_mb: int | None = Field(
+        None, ge=16, le=10_000_000, description="memory that one candidate may take beside its warm worker, MiB"
+    )
 
     @model_validator(mode="after")
     def _whole_gpus(self) -> ResourceSpec:
@@ -104,9 +118,15 @@ class ResourceSpec(Strict):
 class FinalistSpec(Strict):
     """The best candidates are trained again, fully, before one is called the winner."""
 
-    top_k: int = Field(3, ge=0, le=100, description="candidates to train again; 0: the best trial is the winner as it is")
-    epochs: int | None = Field(None, ge=1, le=100_000, description="epochs of the full training; left out: twice max_epochs")
-    seeds: list[Annotated[int, Field(ge=0, le=2**31 - 1)]] = Field([0], min_length=1, max_length=20, description="one training a seed")
+    top_k: int = Field(
+        3, ge=0, le=100, description="candidates to train again; 0: the best trial is the winner as it is"
+    )
+    epochs: int | None = Field(
+        None, ge=1, le=100_000, description="epochs of the full training; left out: twice max_epochs"
+    )
+    seeds: list[Annotated[int, Field(ge=0, le=2**31 - 1)]] = Field(
+        [0], min_length=1, max_length=20, description="one training a seed"
+    )
 
     @model_validator(mode="after")
     def _distinct(self) -> FinalistSpec:
@@ -138,7 +158,9 @@ class SearchRequest(Strict):
     name: Name = Field("", description="for people; left out: made from space and data")
     dataset: DatasetSpec
     space: Named
-    objectives: list[ObjectiveSpec] = Field(default_factory=lambda: [ObjectiveSpec(metric="val_accuracy")], min_length=1, max_length=4)
+    objectives: list[ObjectiveSpec] = Field(
+        default_factory=lambda: [ObjectiveSpec(metric="val_accuracy")], min_length=1, max_length=4
+    )
     constraints: list[ConstraintSpec] = Field([], max_length=20)
     strategy: Named = Field(default_factory=lambda: {"name": "rl"})
     scheduler: SchedulerSpec = Field(default_factory=SchedulerSpec)
@@ -147,7 +169,9 @@ class SearchRequest(Strict):
     budget: BudgetSpec = Field(default_factory=BudgetSpec)
     resources: ResourceSpec = Field(default_factory=ResourceSpec)
     finalists: FinalistSpec = Field(default_factory=FinalistSpec)
-    reuse: Literal["all", "search", "none"] = Field("all", description="whose earlier results of the same training may be taken")
+    reuse: Literal["all", "search", "none"] = Field(
+        "all", description="whose earlier results of the same training may be taken"
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="of proposals and trainings")
 
     @model_validator(mode="after")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Event
 from typing import Any, Protocol
 
-from workers.ending import Failure
-from workers.evaluate import Assignment
+from workers.assignment import Assignment, Failure
 
 
 class Nothing(enum.Enum):
@@ -47,6 +47,29 @@ class Source(Protocol):
     def ended(self, key: str, *, pruned: bool, death: Failure | None) -> None:
         """The candidate runs no more: it finished, was stopped (``pruned`` by the scheduler), or its worker died."""
         ...
+
+
+NOT_FIGURES = frozenset(
+    {"done", "failure", "epoch", "replayed", "weights_path", "weights_sha256", "weights_bytes", "weights_epoch"}
+)
+"""Keys of a report that are not figures of its epoch."""
+
+
+def figures_of(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What was measured in a report's epoch."""
+    return {name: value for name, value in report.items() if name not in NOT_FIGURES and value is not None}
+
+
+def weights_of(report: Mapping[str, Any], data_dir: Path) -> dict[str, Any] | None:
+    """{path, sha256, bytes, epoch} of the weights that a candidate saved, path relative to the data folder."""
+    if not report.get("weights_path"):
+        return None
+    return {
+        "path": str(Path(report["weights_path"]).relative_to(data_dir)),
+        "sha256": report["weights_sha256"],
+        "bytes": report["weights_bytes"],
+        "epoch": report["weights_epoch"],
+    }
 
 
 def assignment_key(assignment: Assignment) -> str:

@@ -84,7 +84,9 @@ class Supervisor:
             if self._stop.is_set():
                 return
             if orphan.restarts > self._settings.max_driver_restarts:
-                self._end(orphan, "failed", f"its driver died {orphan.restarts} times without a new result; see its log")
+                self._end(
+                    orphan, "failed", f"its driver died {orphan.restarts} times without a new result; see its log"
+                )
             elif orphan.state == "cancelling":
                 self._end(orphan, "cancelled", "cancelled by request")
             elif orphan.state == "pausing":
@@ -113,7 +115,11 @@ class Supervisor:
             elif self._cluster is not None:
                 number = orphan.epoch + orphan.restarts + 1
                 python = sys.executable if self._cluster.own else "python"
-                self._cluster.submit(f"search-{orphan.id}-{number}", f"{python} {DRIVER} {orphan.id}", {"search": orphan.id, "name": orphan.name})
+                self._cluster.submit(
+                    f"search-{orphan.id}-{number}",
+                    f"{python} {DRIVER} {orphan.id}",
+                    {"search": orphan.id, "name": orphan.name},
+                )
         except Unavailable as error:
             self._release(orphan, f"waits for Ray: {error.detail}")
 

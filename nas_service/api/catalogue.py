@@ -1,0 +1,154 @@
+"""What can be searched and how: spaces, blocks, references, strategies, the schema of a request."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from nas_service.api.auth import Viewer
+from nas_service.errors import InvalidRequest, NotFound
+from nas_service.search.dry_run import Outlook, outlook_of
+from nas_service.search.plan import cost_metrics, space_options
+from nas_service.search.request import SearchRequest, Strict
+from nas_service.strategies import STRATEGIES
+from search_spaces.architecture import ArchitectureError, Task
+from search_spaces.build import resolved
+from search_spaces.catalogue import BLOCKS, REFERENCES, SPACES, block_schema
+from search_spaces.choose import Recorder, SpaceError, replay, sample
+from search_spaces.cost import costs
+
+router = APIRouter(prefix="/v1", tags=["catalogue"])
+
+
+class SampleRequest(Strict):
+    """Draw architectures of a space, or follow given decisions."""
+
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the space")
+    input_shape: list[int] = Field([1, 28, 28], min_length=3, max_length=3, description="channels, height, width")
+    classes: int = Field(10, ge=1, le=100_000, description="number of labels")
+    count: int = Field(1, ge=1, le=50, description="architectures to draw")
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    decisions: dict[str, bool | int | float | str] = Field(
+        default_factory=dict, description="decisions to keep; the rest is drawn"
+    )
+
+
+@router.get("/spaces")
+def list_spaces(_: Viewer) -> list[dict[str, Any]]:
+    """Search spaces."""
+    return [_space(name) for name in SPACES]
+
+
+@router.get("/spaces/{name}")
+def get_space(name: str, _: Viewer) -> dict[str, Any]:
+    """One search space, its options as JSON Schema."""
+    if name not in SPACES:
+        raise NotFound(f"no space {name!r}; there are: {', '.join(SPACES)}")
+    return _space(name)
+
+
+def _space(name: str) -> dict[str, Any]:
+    space = SPACES[name]
+    return {"name": name, "summary": space.summary, "source": space.source, "options": space.config.model_json_schema()}
+
+
+@router.post("/spaces/{name}/samples")
+def sample_space(name: str, body: SampleRequest, _: Viewer) -> dict[str, Any]:
+    """Architectures of a space, with decisions, fingerprint and costs; and what the space holds."""
+    if name not in SPACES:
+        raise NotFound(f"no space {name!r}; there are: {', '.join(SPACES)}")
+    space, config = space_options(name, body.options, "/options")
+    rng = random.Random(body.seed)
+    samples = []
+    try:
+        task = Task((body.input_shape[0], body.input_shape[1], body.input_shape[2]), body.classes)
+        for _number in range(body.count):
+            recorder = Recorder(replay(body.decisions, sample(rng)))
+            architecture = resolved(space.ask(recorder, task, config))
+            found = {
+                "decisions": recorder.decisions,
+                "fingerprint": architecture.fingerprint(),
+                "architecture": architecture.to_json(),
+            }
+            samples.append({**found, "costs": cost_metrics(costs(architecture))})
+            unknown = set(body.decisions) - {q.name for q in recorder.questions}
+            if unknown:
+                raise InvalidRequest(f"decisions {sorted(unknown)} are not asked by this space", pointer="/decisions")
+    except (ArchitectureError, SpaceError) as error:
+        raise InvalidRequest(
+            str(error), pointer="/decisions" if isinstance(error, SpaceError) else "/input_shape"
+        ) from error
+    found_outlook: Outlook = outlook_of(lambda choose: resolved(space.ask(choose, task, config)), name, body.seed)
+    return {"samples": samples, "outlook": vars(found_outlook)}
+
+
+@router.get("/blocks")
+def list_blocks(_: Viewer) -> list[dict[str, Any]]:
+    """Building blocks with their arguments."""
+    return [block_schema(name) for name in BLOCKS]
+
+
+@router.get("/blocks/{name}")
+def get_block(name: str, _: Viewer) -> dict[str, Any]:
+    """One building block."""
+    if name not in BLOCKS:
+        raise NotFound(f"no block {name!r}; there are: {', '.join(BLOCKS)}")
+    return block_schema(name)
+
+
+@router.get("/references")
+def list_references(_: Viewer) -> list[dict[str, Any]]:
+    """Published networks with their published counts."""
+    return [
+        {
+            "name": r.name,
+            "family": r.family,
+            "summary": r.summary,
+            "source": r.source,
+            "params": r.params,
+            "macs": r.macs,
+        }
+        for r in REFERENCES.values()
+    ]
+
+
+@router.get("/references/{name}")
+def get_reference(name: str, _: Viewer) -> dict[str, Any]:
+    """One published network as an architecture, with the costs that we count."""
+    if name not in REFERENCES:
+        raise NotFound(f"no reference {name!r}; there are: {', '.join(REFERENCES)}")
+    reference = REFERENCES[name]
+    architecture = resolved(reference.build())
+    published = {"params": reference.params, "macs": reference.macs}
+    return {
+        "name": name, "family": reference.family, "summary": reference.summary, "source": reference.source, "published": published,
+        "costs": cost_metrics(costs(architecture)), "fingerprint": architecture.fingerprint(), "architecture": architecture.to_json(),
+    }  # fmt: skip
+
+
+@router.get("/strategies")
+def list_strategies(_: Viewer) -> list[dict[str, Any]]:
+    """Search strategies."""
+    return [_strategy(name) for name in STRATEGIES]
+
+
+@router.get("/strategies/{name}")
+def get_strategy(name: str, _: Viewer) -> dict[str, Any]:
+    """One search strategy, its options as JSON Schema."""
+    if name not in STRATEGIES:
+        raise NotFound(f"no strategy {name!r}; there are: {', '.join(STRATEGIES)}")
+    return _strategy(name)
+
+
+def _strategy(name: str) -> dict[str, Any]:
+    entry = STRATEGIES[name]
+    return {"name": name, "summary": entry.summary, "source": entry.source, "options": entry.config.model_json_schema()}
+
+
+@router.get("/search-schema")
+def get_search_schema(_: Viewer) -> dict[str, Any]:
+    """JSON Schema of ``POST /v1/searches``."""
+    return SearchRequest.model_json_schema()

@@ -1,0 +1,84 @@
+"""Errors as RFC 9457 problem+json: what was wrong, where, and what was allowed."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from nas_service.errors import NasError
+
+log = logging.getLogger(__name__)
+
+
+def problem_body(error: NasError, instance: str) -> dict[str, Any]:
+    """The problem's JSON; ``pointer`` names the bad value in the body."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "instance": instance,
+    }
+    if error.pointer is not None:
+        body["errors"] = [{"detail": error.detail, "pointer": error.pointer}]
+    return body
+
+
+def _respond(body: dict[str, Any], headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse(body, status_code=body["status"], headers=headers, media_type="application/problem+json")
+
+
+def install_problems(app: FastAPI) -> None:
+    """Turn every error of a route into problem+json."""
+
+    @app.exception_handler(NasError)
+    async def _nas(request: Request, error: NasError) -> JSONResponse:
+        headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
+        if error.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return _respond(problem_body(error, request.url.path), headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        errors = [_entry(item) for item in error.errors()[:20]]
+        detail = errors[0]["detail"] + (f" (and {len(errors) - 1} more)" if len(errors) > 1 else "")
+        body = {"type": "about:blank", "title": "Invalid request", "status": 422, "detail": detail, "errors": errors}
+        return _respond({**body, "instance": request.url.path})
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        body = {"type": "about:blank", "title": error.detail, "status": error.status_code, "detail": error.detail}
+        return _respond({**body, "instance": request.url.path}, dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+        log.exception("unexpected error at %s %s", request.method, request.url.path)
+        detail = "an unexpected error; the server's log has its traceback"
+        return _respond(
+            {
+                "type": "about:blank",
+                "title": "Internal error",
+                "status": 500,
+                "detail": detail,
+                "instance": request.url.path,
+            }
+        )
+
+
+def _entry(item: dict[str, Any]) -> dict[str, str]:
+    """One validation error: pointer, message, the value given."""
+    place, *path = item["loc"]
+    pointer = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
+    given = item.get("input")
+    shown = "" if isinstance(given, dict) or given is None else f" (given: {str(given)[:100]!r})"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    name = pointer or place
+    if item["type"] == "extra_forbidden":
+        message = "this key is not known"
+    entry = {"detail": f"{name}: {message}{shown}", "pointer": pointer}
+    return entry if place == "body" else {**entry, "parameter": f"{place}.{path[0] if path else ''}"}

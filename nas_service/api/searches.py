@@ -1,0 +1,292 @@
+"""Searches: post, watch, steer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from nas_service.api import idempotency
+from nas_service.api.auth import Runner, Viewer
+from nas_service.api.state import State, StateDep
+from nas_service.api.views import (
+    FinalistView,
+    Page,
+    PageSize,
+    PageToken,
+    SearchView,
+    TrialView,
+    finalist_view,
+    iso,
+    page_key,
+    page_token,
+    search_view,
+    trial_view,
+)
+from nas_service.database.tables import SEARCH_ENDED, Event, Finalist, Search, StrategyUpdate
+from nas_service.datasets import described
+from nas_service.errors import Conflict, PreconditionFailed
+from nas_service.search import status
+from nas_service.search.dry_run import Outlook, outlook
+from nas_service.search.plan import make_plan
+from nas_service.search.request import Name, SearchRequest, Strict
+
+router = APIRouter(prefix="/v1/searches", tags=["searches"])
+
+POLL_SECONDS = 0.4
+KEEPALIVE_SECONDS = 15.0
+
+
+class DryRun(BaseModel):
+    """What a search would be: the request with every default, and what its space holds."""
+
+    request: dict[str, Any]
+    outlook: Outlook
+
+
+class EventView(BaseModel):
+    """One change in a search."""
+
+    number: int
+    kind: str
+    data: dict[str, Any]
+    at: str | None
+
+
+class SearchPatch(Strict):
+    """What can be changed later."""
+
+    name: Name = Field(min_length=1, description="a new name")
+
+
+@router.post("", status_code=201, responses={200: {"description": "dry run, or the same request again"}})
+def create_search(
+    body: SearchRequest,
+    who: Runner,
+    state: StateDep,
+    response: Response,
+    key: idempotency.Key = None,
+    dry_run: Annotated[bool, Query(description="only say what would be searched")] = False,
+) -> SearchView | DryRun:
+    """Start a search. With ``dry_run=true`` nothing is stored."""
+    source, info = described(body.dataset, state.database, state.settings)
+    plan = make_plan(body, source, info, state.settings)
+    found = outlook(plan)
+    found.check()
+    if dry_run:
+        response.status_code = 200
+        return DryRun(request=body.model_dump(mode="json"), outlook=found)
+    scope, content = f"POST /v1/searches {who.id}", body.model_dump(mode="json")
+
+    def work(session: Session) -> tuple[str, bool]:
+        before = idempotency.known(session, scope, key, content)
+        if before is not None:
+            return before, False
+        search = status.create(session, body, f"{body.space['name']} on {info.name}")
+        idempotency.remember(session, scope, key, content, search.id)
+        return search.id, True
+
+    try:
+        search_id, fresh = state.database.write(work)
+    except IntegrityError:  # a parallel request with the same key was faster
+        search_id, fresh = state.database.write(work)
+    state.wake()
+    response.status_code = 201 if fresh else 200
+    response.headers["Location"] = f"/v1/searches/{search_id}"
+    with state.database.read() as session:
+        return search_view(session, status.find_search(session, search_id))
+
+
+@router.get("")
+def list_searches(_: Viewer, state: StateDep, page_size: PageSize = 50, page: PageToken = None) -> Page[SearchView]:
+    """Searches, newest first."""
+    after = page_key(page, str)
+    with state.database.read() as session:
+        query = sa.select(Search).order_by(Search.id.desc()).limit(page_size + 1)
+        rows = list(session.scalars(query.where(Search.id < after) if after else query))
+        items = [search_view(session, row) for row in rows[:page_size]]
+    return Page(items=items, next_page=page_token(rows[page_size - 1].id) if len(rows) > page_size else None)
+
+
+@router.get("/{search_id}")
+def get_search(search_id: str, _: Viewer, state: StateDep, response: Response) -> SearchView:
+    """One search."""
+    with state.database.read() as session:
+        search = status.find_search(session, search_id)
+        response.headers["ETag"] = f'"{search.last_event}"'
+        return search_view(session, search)
+
+
+@router.patch("/{search_id}")
+def patch_search(
+    search_id: str,
+    body: SearchPatch,
+    _: Runner,
+    state: StateDep,
+    if_match: Annotated[str | None, Header(max_length=100)] = None,
+) -> SearchView:
+    """Rename a search; with ``If-Match`` only the version that was read."""
+
+    def work(session: Session) -> SearchView:
+        search = status.find_search(session, search_id)
+        if if_match not in (None, "*", f'"{search.last_event}"'):
+            raise PreconditionFailed(f"the search is at version {search.last_event}, not {if_match}")
+        search.name = body.name
+        status.append_event(session, search_id, "search_renamed", {"name": body.name})
+        session.flush()
+        session.refresh(search)
+        return search_view(session, search)
+
+    return state.database.write(work)
+
+
+@router.delete("/{search_id}", status_code=204)
+def delete_search(search_id: str, _: Runner, state: StateDep) -> None:
+    """Delete a search that has ended, with its trials, exports and files."""
+
+    def work(session: Session) -> None:
+        search = status.find_search(session, search_id)
+        if search.state not in (*SEARCH_ENDED, "paused"):
+            raise Conflict(f"search {search_id} is {search.state}; cancel it first")
+        session.delete(search)
+
+    state.database.write(work)
+    shutil.rmtree(state.settings.searches_dir / search_id, ignore_errors=True)
+    shutil.rmtree(state.settings.exports_dir / search_id, ignore_errors=True)
+
+
+def _steer(state: State, search_id: str, action: Any) -> SearchView:
+    def work(session: Session) -> None:
+        action(session, search_id)
+
+    state.database.write(work)
+    state.wake()
+    with state.database.read() as session:
+        return search_view(session, status.find_search(session, search_id))
+
+
+@router.post("/{search_id}/cancel", status_code=202)
+def cancel_search(search_id: str, _: Runner, state: StateDep) -> SearchView:
+    """End a search; what was found stays."""
+    return _steer(state, search_id, status.cancel)
+
+
+@router.post("/{search_id}/pause", status_code=202)
+def pause_search(search_id: str, _: Runner, state: StateDep) -> SearchView:
+    """Stop at the next epochs; nothing is lost."""
+    return _steer(state, search_id, status.pause)
+
+
+@router.post("/{search_id}/resume", status_code=202)
+def resume_search(search_id: str, _: Runner, state: StateDep) -> SearchView:
+    """Go on after a pause."""
+    return _steer(state, search_id, status.resume)
+
+
+@router.get("/{search_id}/pareto")
+def get_pareto(search_id: str, _: Viewer, state: StateDep) -> list[TrialView]:
+    """Trials that no other beats in every objective."""
+    with state.database.read() as session:
+        return [trial_view(trial) for trial in status.front(session, status.find_search(session, search_id))]
+
+
+@router.get("/{search_id}/finalists")
+def get_finalists(search_id: str, _: Viewer, state: StateDep) -> list[FinalistView]:
+    """Full trainings of the best candidates."""
+    with state.database.read() as session:
+        status.find_search(session, search_id)
+        rows = session.scalars(
+            sa.select(Finalist).where(Finalist.search_id == search_id).order_by(Finalist.number, Finalist.seed)
+        )
+        return [finalist_view(row) for row in rows]
+
+
+@router.get("/{search_id}/strategy")
+def get_strategy_updates(search_id: str, _: Viewer, state: StateDep) -> list[dict[str, Any]]:
+    """What each result changed in the strategy: for rl reward, baseline, entropy, loss."""
+    with state.database.read() as session:
+        status.find_search(session, search_id)
+        query = (
+            sa.select(StrategyUpdate).where(StrategyUpdate.search_id == search_id).order_by(StrategyUpdate.observed_as)
+        )
+        return [{"trial": row.number, "observed_as": row.observed_as, **row.figures} for row in session.scalars(query)]
+
+
+@router.get("/{search_id}/events")
+def list_events(
+    search_id: str,
+    _: Viewer,
+    state: StateDep,
+    after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
+    limit: PageSize = 200,
+) -> list[EventView]:
+    """Events after a number."""
+    with state.database.read() as session:
+        status.find_search(session, search_id)
+        return _events(session, search_id, after, limit)
+
+
+def _events(session: Session, search_id: str, after: int, limit: int) -> list[EventView]:
+    query = (
+        sa.select(Event).where(Event.search_id == search_id, Event.number > after).order_by(Event.number).limit(limit)
+    )
+    return [
+        EventView(number=row.number, kind=row.kind, data=row.data, at=iso(row.at)) for row in session.scalars(query)
+    ]
+
+
+@router.get("/{search_id}/events/stream", response_class=StreamingResponse)
+async def stream_events(
+    search_id: str,
+    _: Viewer,
+    state: StateDep,
+    request: Request,
+    after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
+    last_event_id: Annotated[str | None, Header(max_length=20, pattern=r"^\d+$")] = None,
+) -> StreamingResponse:
+    """Events as they happen (text/event-stream), from ``Last-Event-ID`` on; ends after the search's last event."""
+    start = int(last_event_id) if last_event_id else after
+
+    def first() -> None:
+        with state.database.read() as session:
+            status.find_search(session, search_id)
+
+    await run_in_threadpool(first)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_stream(state, search_id, start, request), media_type="text/event-stream", headers=headers)
+
+
+async def _stream(state: State, search_id: str, last: int, request: Request) -> AsyncIterator[str]:
+    def fetch() -> tuple[list[EventView], bool]:
+        with state.database.read() as session:
+            search = session.get(Search, search_id)
+            events = _events(session, search_id, last, 500)
+            return events, search is None or (
+                search.state in SEARCH_ENDED and search.last_event <= (events[-1].number if events else last)
+            )
+
+    quiet = 0.0
+    yield ": connected\n\n"
+    while not state.stopping.is_set() and not await request.is_disconnected():
+        events, over = await run_in_threadpool(fetch)
+        for event in events:
+            last = event.number
+            yield f"id: {event.number}\nevent: {event.kind}\ndata: {json.dumps({'at': event.at, **event.data})}\n\n"
+        if over:
+            yield "event: end\ndata: {}\n\n"
+            return
+        quiet = 0.0 if events else quiet + POLL_SECONDS
+        if quiet > KEEPALIVE_SECONDS:
+            quiet = 0.0
+            yield ": still here\n\n"
+        await asyncio.sleep(POLL_SECONDS)
