@@ -45,7 +45,15 @@ def request_export(session: Session, search_id: str, number: int | None) -> tupl
     export = session.scalars(query).first()
     if export is not None:
         return export, False
-    export = Export(id=status.new_id(), search_id=search_id, number=number, seed=seed, state="queued", reason="", created_at=time.time())
+    export = Export(
+        id=status.new_id(),
+        search_id=search_id,
+        number=number,
+        seed=seed,
+        state="queued",
+        reason="",
+        created_at=time.time(),
+    )
     session.add(export)
     session.flush()
     status.append_event(session, search_id, "export_queued", {"export": export.id, "trial": number})
@@ -93,7 +101,9 @@ class Exporter:
         def work(session: Session) -> str | None:
             now = self._database.now(session)
             free = sa.or_(Export.state == "queued", sa.and_(Export.state == "running", Export.lease_until < now))
-            export = session.scalars(sa.select(Export).where(free).order_by(Export.id).limit(1).with_for_update(skip_locked=True)).first()
+            export = session.scalars(
+                sa.select(Export).where(free).order_by(Export.id).limit(1).with_for_update(skip_locked=True)
+            ).first()
             if export is None:
                 return None
             export.state, export.owner, export.lease_until = "running", self._owner, now + LIMIT_SECONDS + 60
@@ -107,7 +117,9 @@ class Exporter:
         if self._settings.database_url:
             environment["NAS_DATABASE_URL"] = self._settings.database_url
         command = [sys.executable, "-m", "nas_service.export.job", export_id]
-        self._child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        self._child = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
         try:
             out, err = self._child.communicate(timeout=LIMIT_SECONDS)
         except subprocess.TimeoutExpired:
@@ -131,7 +143,16 @@ def _finish(session: Session, export_id: str, result: dict[str, object] | None, 
     export = session.get(Export, export_id)
     if export is None or export.state != "running":
         return
-    export.state, export.reason, export.ended_at, export.lease_until = "ready" if result else "failed", reason, time.time(), None
+    export.state, export.reason, export.ended_at, export.lease_until = (
+        "ready" if result else "failed",
+        reason,
+        time.time(),
+        None,
+    )
     if result:
-        export.folder, export.manifest, export.certificate = str(result["folder"]), result["manifest"], result["certificate"]  # type: ignore[assignment]
+        export.folder, export.manifest, export.certificate = (
+            str(result["folder"]),
+            result["manifest"],
+            result["certificate"],
+        )  # type: ignore[assignment]
     status.append_event(session, export.search_id, f"export_{export.state}", {"export": export_id, "reason": reason})

@@ -125,6 +125,10 @@ class SourceSearcher(Searcher):
             self.error = error
             return None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles what it runs, to restore it one day; the database is the truth."""
+        return {}
+
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the database is the truth."""
 

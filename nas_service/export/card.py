@@ -1,0 +1,156 @@
+"""``README.md`` of a package: what the network is, how good, how fast, from which data, how to use it, and its limits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from nas_service.export.content import FormatReport, PackageContent
+
+
+def card(content: PackageContent, fingerprint: str, formats: Sequence[FormatReport]) -> str:
+    """The model card as Markdown. Holds no date: equal content gives equal text."""
+    sections = [
+        f"# {plain(content.title or content.search_name) or 'Network ' + fingerprint[:12]}",
+        _summary(content),
+        _use(content),
+        _quality(content),
+        _costs(content),
+        _files(formats),
+        _data(content),
+        _making(content, fingerprint),
+        _limits(content),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def plain(text: str) -> str:
+    """One line of text that Markdown reads as text."""
+    line = " ".join(text.split())
+    return "".join(f"\\{c}" if c in "\\`*_[]<>#|" else c for c in line)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [" | ".join(head), " | ".join("---" for _ in head), *(" | ".join(row) for row in rows)]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def _summary(content: PackageContent) -> str:
+    task = content.architecture.task
+    shape = " x ".join(map(str, content.data.input_shape))
+    return (
+        f"An image classifier for {task.classes} classes, images of {shape} (channels x height x width). Found by a "
+        "neural architecture search and trained from scratch. It is plain PyTorch: `model.py` imports torch alone."
+    )
+
+
+def _use(content: PackageContent) -> str:
+    shape = ", ".join(map(str, content.data.input_shape))
+    code = (
+        "import torch\n"
+        "from model import load, predict\n\n"
+        "model = load()  # reads model.safetensors\n"
+        f"pixels = torch.zeros(1, {shape}, dtype=torch.uint8)  # images as they are stored\n"
+        "print(predict(model, pixels))"
+    )
+    return (
+        f"## Use\n\n```python\n{code}\n```\n\n"
+        "Needs `torch` and `safetensors`. `predict` normalises the pixels as in training; if you call the model "
+        "yourself, give it `preprocess(pixels)`, as the ONNX file and `model.pt2` want it too.\n\n"
+        "`python check.py` (with `numpy` installed) verifies every file and the outputs for the sample images."
+    )
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.2f} %"
+
+
+def _quality(content: PackageContent) -> str:
+    rows = []
+    scores = content.val_accuracy
+    if scores:
+        mean = sum(scores) / len(scores)
+        spread = "one seed, so the spread is not known"
+        if len(scores) > 1:
+            deviation = (sum((s - mean) ** 2 for s in scores) / (len(scores) - 1)) ** 0.5
+            spread = f"standard deviation {100 * deviation:.2f} points over {len(scores)} seeds: " + ", ".join(
+                percent(s) for s in scores
+            )
+        rows.append(["validation accuracy", percent(mean), spread])
+    if content.test_accuracy is not None:
+        rows.append(["test accuracy", percent(content.test_accuracy), "measured once, after the search"])
+    return "" if not rows else "## Quality\n\n" + _table(["metric", "value", "remarks"], rows)
+
+
+def _costs(content: PackageContent) -> str:
+    rows = [[plain(name), number(value)] for name, value in content.costs.items() if value is not None]
+    parts = [] if not rows else ["## Costs\n\n" + _table(["cost", "value"], rows)]
+    if content.latency:
+        timed = [
+            [
+                plain(entry.device),
+                str(entry.batch_size),
+                f"{entry.latency_ms:.3f}",
+                "" if entry.spread_ms is None else f"{entry.spread_ms:.3f}",
+            ]
+            for entry in content.latency
+        ]
+        head = ["device", "batch size", "median latency [ms]", "interquartile range [ms]"]
+        parts.append("## Latency\n\n" + _table(head, timed))
+    return "\n\n".join(parts)
+
+
+def number(value: float | int) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+def _files(formats: Sequence[FormatReport]) -> str:
+    rows = [
+        [
+            f"`{report.file}`",
+            "yes" if report.ok else "no",
+            f"largest difference of the outputs {report.max_difference:.2g}"
+            if report.ok and report.max_difference is not None
+            else plain((report.reason or "").split("\n")[0][:300]),
+        ]
+        for report in formats
+    ]
+    return "## Formats\n\n" + _table(["file", "there", "remarks"], rows)
+
+
+def _data(content: PackageContent) -> str:
+    data = content.data
+    names = ", ".join(plain(name) for name in data.label_names[:50])
+    more = f", and {len(data.label_names) - 50} more" if len(data.label_names) > 50 else ""
+    return (
+        f"## Data\n\nTrained on `{plain(data.name)}`, content hash `{data.content_hash}`.\n\n"
+        f"- Classes: {names}{more}\n- Mean of the training pixels, each channel: {list(data.mean)}\n"
+        f"- Standard deviation: {list(data.std)}"
+    )
+
+
+def _making(content: PackageContent, fingerprint: str) -> str:
+    facts = [
+        ("search", f"{plain(content.search_name)} ({content.search_id})" if content.search_id else ""),
+        ("strategy", plain(content.strategy)),
+        ("architecture", fingerprint),
+        ("trained with", ", ".join(f"{name} {version}" for name, version in sorted(content.versions.items()))),
+    ]
+    lines = [f"- {name}: {value}" for name, value in facts if value]
+    blocks = [
+        f"{title}:\n\n```json\n{json.dumps(value, indent=2, sort_keys=True)}\n```"
+        for title, value in (("Recipe", dict(content.recipe)), ("Decisions", dict(content.decisions)))
+        if value
+    ]
+    return "\n\n".join(["## How it was made", "\n".join(lines), *blocks])
+
+
+def _limits(content: PackageContent) -> str:
+    return (
+        "## Limits\n\n"
+        f"- It knows {len(content.data.label_names)} classes and always names one of them, whatever the image shows.\n"
+        "- Its accuracy was measured on data from the same source as the training data; elsewhere it may be lower.\n"
+        "- The architecture was chosen by its validation accuracy, which is therefore a little optimistic; the test "
+        "accuracy is not.\n"
+        "- Latency depends on device, batch size and software; measure on yours."
+    )

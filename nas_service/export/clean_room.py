@@ -1,0 +1,107 @@
+"""Runs a package's own check where nothing can be imported but Python, torch, numpy, safetensors and what they need.
+
+    python -I clean_room.py PACKAGE_FOLDER RESULT_FILE [HELD_OUT.npz]
+
+Started by path, never imported. Writes JSON: ``problems``, ``measured``, ``accuracy`` on the held-out images, versions.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import platform
+import re
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+ALLOWED = ("torch", "numpy", "safetensors")
+OURS = frozenset({"nas_service", "search_spaces", "workers"})
+BATCH = 256
+
+
+def requirements_of(names: Sequence[str]) -> set[str]:
+    """The distributions called ``names`` and what they require, extras left out."""
+    found: set[str] = set()
+    waiting = [normal(name) for name in names]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.add(name)
+        try:
+            lines = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:
+            continue  # required on another platform only
+        for line in lines:
+            match = re.match(r"[A-Za-z0-9._-]+", line)
+            if match and "extra ==" not in line:
+                waiting.append(normal(match.group()))
+    return found
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+class Blocker:
+    """Finder that refuses every installed module that does not belong to the allowed distributions."""
+
+    def __init__(self, allowed: Sequence[str]) -> None:
+        distributions = requirements_of(allowed)
+        owners = metadata.packages_distributions()
+        self._allowed = {top for top, by in owners.items() if {normal(name) for name in by} & distributions}
+        self._refused = (set(owners) - self._allowed) | OURS
+        self.refused: list[str] = []
+
+    def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        top = name.partition(".")[0]
+        if top in self._refused:
+            self.refused.append(name)
+            raise ModuleNotFoundError(f"No module named {name!r} in the clean room", name=name)
+        return None
+
+
+def accuracy(folder: Path, check: ModuleType, held_out: Path) -> dict[str, float | int]:
+    """Share of held-out images whose class the package names rightly."""
+    import numpy as np
+    import torch
+
+    model_py = check.load_module(folder)
+    model = model_py.load(str(folder / "model.safetensors"))
+    with np.load(held_out, allow_pickle=False) as file:
+        images, labels = file["images"], file["labels"]
+    right = 0
+    with torch.no_grad():
+        for start in range(0, len(images), BATCH):
+            pixels = torch.from_numpy(images[start : start + BATCH])
+            answers = model(model_py.preprocess(pixels)).argmax(1).numpy()
+            right += int((answers == labels[start : start + BATCH]).sum())
+    return {"images": len(images), "accuracy": right / len(images)}
+
+
+def main(folder: Path, result: Path, held_out: Path | None) -> None:
+    blocker = Blocker(ALLOWED)
+    sys.meta_path.insert(0, blocker)  # type: ignore[arg-type]  # finders need not inherit
+    spec = importlib.util.spec_from_file_location("check", folder / "check.py")
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{folder / 'check.py'} cannot be imported")
+    check = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(check)
+    problems, measured = check.problems_of(folder)
+    report = {
+        "problems": problems,
+        "measured": measured,
+        "held_out": None if held_out is None or problems else accuracy(folder, check, held_out),
+        "foreign_modules": sorted(OURS & {name.partition(".")[0] for name in sys.modules}),
+        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in ALLOWED},
+    }
+    result.write_text(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]) if len(sys.argv) > 3 else None)
