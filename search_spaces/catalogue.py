@@ -39,7 +39,7 @@ class UnknownNameError(KeyError):
 
 
 def _own_blocks() -> dict[str, type[nn.Module]]:
-    from search_spaces.blocks import convolution, residual
+    from search_spaces.blocks import convolution, inception, mbconv, nasnet, residual
 
     return {
         "conv_norm_act": convolution.ConvNormAct,
@@ -54,13 +54,22 @@ def _own_blocks() -> dict[str, type[nn.Module]]:
         "bottleneck_block": residual.BottleneckBlock,
         "preact_block": residual.PreActBlock,
         "preact_bottleneck": residual.PreActBottleneck,
+        "inverted_residual": mbconv.InvertedResidual,
+        "inception_block": inception.InceptionBlock,
+        "nasnet_cell": nasnet.NasnetCell,
     }
 
 
 def _own_spaces() -> dict[str, Space]:
-    from search_spaces.spaces import residual
+    from search_spaces.spaces import efficientnet, inception, mbconv, nasnet, residual
 
-    return {space.name: space for space in (residual.SPACE,)}
+    return {
+        "residual": residual.SPACE,
+        "mbconv": mbconv.SPACE,
+        "inception": inception.SPACE,
+        "nasnet": nasnet.SPACE,
+        "efficientnet": efficientnet.SPACE,
+    }
 
 
 def _own_references() -> dict[str, Reference]:

@@ -8,7 +8,7 @@ from search_spaces.architecture import Architecture, Node
 
 KINDS = {
     "conv_norm_act": "conv",
-    "norm_act": "norm",
+    "norm_act": "activation",
     "pool": "pool",
     "local_response_norm": "lrn",
     "dropout": "dropout",

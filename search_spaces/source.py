@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterator
 
 from search_spaces import catalogue
-from search_spaces.architecture import Arg, Architecture
+from search_spaces.architecture import Architecture, Arg
 from search_spaces.build import Walk, live_nodes, walk
 from search_spaces.cost import costs_of
 from search_spaces.definitions import ALLOWED_IMPORTS, Definitions, SourceError

@@ -52,6 +52,16 @@ Choices = Annotated[tuple[Positive, ...], Field(min_length=1, max_length=32), Af
 """Options of a decision: integers of 1 to 4,096, sorted, each once."""
 
 
+Flags = Annotated[tuple[Annotated[bool, Strict()], ...], Field(min_length=1, max_length=2), AfterValidator(ascending)]
+"""Options of a yes-or-no decision: false, true or both."""
+
+
+def once_each(name: str, values: tuple[str, ...]) -> None:
+    """Raise ValueError where ``values`` lists one twice."""
+    if len(set(values)) != len(values):
+        raise ValueError(f"{name} {list(values)} lists a value twice")
+
+
 def downsampling(size: tuple[int, int], stages: int, smallest: int = 2) -> tuple[int, ...]:
     """Stride of each stage: 1, then 2 while no side of ``size`` (height, width) falls below ``smallest``."""
     strides = []

@@ -23,3 +23,60 @@ class Chain:
 
     def architecture(self, task: Task) -> Architecture:
         return Architecture(task, tuple(self.nodes))
+
+
+class CellStack:
+    """Cells of NASNet stacked on a stem; each reads the two before it and knows their sizes."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self._chain = Chain()
+        self._sizes = [size]
+        self._before = 0
+        self._current = 0
+        self.filters = 0
+        """Filters of the last stack; 0 before the first."""
+
+    def stem(self, channels: int, stride: int = 1, padding: str = "same") -> None:
+        """Append the first convolution, 3x3, without an activation: cells begin with one."""
+        self._chain.append("conv_norm_act", out_channels=channels, stride=stride, padding=padding, activation="none")
+        edge = 2 if padding == "valid" else 0
+        height, width = (-(-(side - edge) // stride) for side in self._sizes[0])
+        self._sizes.append((height, width))
+        self._before = self._current = 1
+
+    def cell(
+        self,
+        channels: int,
+        nodes: tuple[tuple[Arg, ...], ...],
+        reduction: bool = False,
+        skipped: bool = False,
+        **args: Arg,
+    ) -> None:
+        """Append a cell of ``channels`` filters; ``skipped``: the next cell does not read this one's current input."""
+        same = self._sizes[self._before] == self._sizes[self._current]
+        number = self._chain.append(
+            "nasnet_cell",
+            self._before,
+            self._current,
+            channels=channels,
+            nodes=nodes,
+            **({"reduction": True} if reduction else {}),
+            **({} if same or "previous" in args else {"previous": "reduce"}),
+            **args,
+        )
+        height, width = self._sizes[self._current]
+        self._sizes.append((-(-height // 2), -(-width // 2)) if reduction else (height, width))
+        self._before = self._before if skipped else self._current
+        self._current = number
+
+    def architecture(self, task: Task, dropout: float = 0.0) -> Architecture:
+        """ReLU and classifier on top."""
+        self._chain.append("norm_act", norm="none")
+        self._chain.append("classifier", classes=task.classes, dropout=dropout)
+        return self._chain.architecture(task)
+
+
+def divisible(channels: float, by: int = 8) -> int:
+    """``channels`` rounded to a multiple of ``by``, at least ``by`` and never below 90 % of ``channels``."""
+    rounded = max(by, int(channels + by / 2) // by * by)
+    return rounded + by if rounded < 0.9 * channels else rounded

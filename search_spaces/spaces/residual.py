@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from search_spaces.architecture import Architecture, Task
 from search_spaces.choose import Choose
-from search_spaces.space import Choices, Positive, Space, SpaceConfig, downsampling, halvings_of_stem
+from search_spaces.space import Choices, Positive, Space, SpaceConfig, downsampling, halvings_of_stem, once_each
 from search_spaces.spaces.chain import Chain
 
 BlockKind = Literal["basic", "bottleneck", "preact_basic", "preact_bottleneck"]
@@ -47,8 +47,8 @@ class ResidualConfig(SpaceConfig):
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
-        if len(set(self.blocks)) != len(self.blocks) or len(set(self.shortcuts)) != len(self.shortcuts):
-            raise ValueError("blocks and shortcuts list each name once")
+        once_each("blocks", self.blocks)
+        once_each("shortcuts", self.shortcuts)
         if max(self.depths) > 64:
             raise ValueError(f"depths up to {max(self.depths)}; allowed: at most 64")
         if any("bottleneck" in kind for kind in self.blocks):

@@ -1,0 +1,50 @@
+"""Inverted residual with a depthwise convolution: the block of MobileNetV2 and EfficientNet.
+
+Sources: Sandler et al. 2018 (1801.04381), Tan and Le 2019 (1905.11946).
+"""
+
+from torch import Tensor, nn
+
+from search_spaces.blocks.convolution import Activation, ConvNormAct, SqueezeExcitation
+
+
+class InvertedResidual(nn.Module):
+    """y = x + project1x1(squeeze(depthwise(expand1x1(x)))); x is left out where shapes change.
+
+    [batch, in_channels, h, w] -> [batch, out_channels, ceil(h / stride), ceil(w / stride)].
+    ``expansion`` times in_channels inside (1: no expand); ``squeeze`` > 0 reweights channels with a
+    squeeze-and-excitation whose width is that share of the block's input channels. The projection
+    has no activation.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 3,
+        stride: int = 1,
+        expansion: int = 6,
+        squeeze: float = 0.0,
+        activation: Activation = "relu6",
+    ) -> None:
+        super().__init__()
+        if kernel % 2 == 0:
+            raise ValueError(f"kernel {kernel}; allowed: odd numbers")
+        self.out_channels = out_channels
+        self.keeps_shape = stride == 1 and in_channels == out_channels
+        width = in_channels * expansion
+        self.expand: nn.Module = nn.Identity()
+        if expansion != 1:
+            self.expand = ConvNormAct(in_channels, width, 1, activation=activation)
+        self.depthwise = ConvNormAct(
+            width, width, kernel, stride, groups=width, activation=activation
+        )
+        self.squeeze: nn.Module = nn.Identity()
+        if squeeze:
+            gate: Activation = "silu" if activation == "silu" else "relu"
+            self.squeeze = SqueezeExcitation(width, max(1, int(in_channels * squeeze)), gate)
+        self.project = ConvNormAct(width, out_channels, 1, activation="none")
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.project(self.squeeze(self.depthwise(self.expand(x))))
+        return x + y if self.keeps_shape else y
