@@ -73,7 +73,15 @@ def _own_spaces() -> dict[str, Space]:
 
 
 def _own_references() -> dict[str, Reference]:
-    return {}
+    from search_spaces.references import efficientnet, inception, mobilenet, nasnet, residual
+
+    return {
+        **residual.REFERENCES,
+        **mobilenet.REFERENCES,
+        **efficientnet.REFERENCES,
+        **inception.REFERENCES,
+        **nasnet.REFERENCES,
+    }
 
 
 def _is_block(item: object) -> str | None:

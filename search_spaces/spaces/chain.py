@@ -36,6 +36,11 @@ class CellStack:
         self.filters = 0
         """Filters of the last stack; 0 before the first."""
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width that the next cell will read."""
+        return self._sizes[self._current]
+
     def stem(self, channels: int, stride: int = 1, padding: str = "same") -> None:
         """Append the first convolution, 3x3, without an activation: cells begin with one."""
         self._chain.append("conv_norm_act", out_channels=channels, stride=stride, padding=padding, activation="none")
