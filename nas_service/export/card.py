@@ -1,4 +1,4 @@
-"""``README.md`` of a package: what the network is, how good, how fast, from which data, how to use it, and its limits."""
+"""``README.md`` of a package: what the network is, how good and fast, from which data, its use and its limits."""
 
 from __future__ import annotations
 

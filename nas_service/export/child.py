@@ -1,4 +1,4 @@
-"""A step of an export in a child process with a deadline: a crash or a hang of an exporter is a reason, nothing more."""
+"""A step of an export in a child process with a deadline: a crash or hang of an exporter is a reason, no more."""
 
 from __future__ import annotations
 

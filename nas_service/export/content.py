@@ -53,7 +53,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Images that training never saw, as an ``.npz`` file with ``images`` [n, c, h, w] (stored pixels) and ``labels`` [n].
+    """Images that training never saw, as an ``.npz`` file with ``images`` [n, c, h, w] (as stored), ``labels`` [n].
 
     ``accuracy`` is what these very weights are known to reach on it, 0 to 1; the certificate must reach it again.
     """
@@ -113,7 +113,7 @@ class PackageContent:
 
 @dataclass(frozen=True)
 class FormatReport:
-    """How the conversion to one format went: the largest difference of its outputs from the network's, or the reason."""
+    """How the conversion to one format went: the largest difference of its outputs, or the reason."""
 
     file: str
     ok: bool

@@ -1,4 +1,4 @@
-"""Runs in the child: the network of a package folder, its outputs, and the same network as ONNX and as an ExportedProgram.
+"""Runs in the child: the network of a package, its outputs, and the same network as ONNX and as an ExportedProgram.
 
 A conversion writes one file of the folder and returns the largest difference from the network's own outputs.
 """

@@ -41,7 +41,7 @@ def predict(model: Model, pixels: Tensor) -> list[str]:
 
 
 def with_loading(source: str, data: DataDescription, task: Task, pixels: str) -> str:
-    """``source`` of the network, then constants and functions for its user. ``pixels`` says what a stored image holds."""
+    """``source`` of the network, then constants and functions for its user. ``pixels``: what an image holds."""
     size = task.input_shape[1:]
     same = size == data.input_shape[1:]
     normalised = "(pixels.float() - mean) / std"

@@ -127,9 +127,8 @@ def _drawing(draft: Path, content: PackageContent) -> FormatReport:
 def _converted(name: str, draft: Path, work: Path, step_seconds: float, tolerance: float) -> FormatReport:
     file = FORMATS[name]
     done = _step(name, draft, work, step_seconds, {})
-    found = done.get("max_difference")
-    reason = done.get("reason")
-    if reason is None and not found <= tolerance:
+    found, reason = done.get("max_difference"), done.get("reason")
+    if found is not None and not found <= tolerance:
         reason = f"outputs differ by {found:.3g}, more than {tolerance:.3g}"
     if reason is not None:
         (draft / file).unlink(missing_ok=True)
@@ -159,7 +158,7 @@ def _certificate(draft: Path, content: PackageContent, work: Path, step_seconds:
     return {
         "version": 1,
         "passed": True,
-        "statement": "Imported and run in a process of its own with only Python, torch, numpy and safetensors in reach.",
+        "statement": "Imported and run in a process that could import only Python, torch, numpy and safetensors.",
         "manifest_sha256": _sha256(draft / "manifest.json"),
         "measured": report["measured"],
         "held_out": report["held_out"],

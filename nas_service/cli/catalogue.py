@@ -1,0 +1,168 @@
+"""``nas space``, ``nas strategy``, ``nas dataset``, ``nas token``: what there is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from nas_service.cli.searches import connect, figure, show, table
+
+
+@click.group()
+def space() -> None:
+    """Look at search spaces."""
+
+
+@space.command("ls")
+@click.pass_context
+def space_ls(context: click.Context) -> None:
+    """List search spaces."""
+    with connect(context) as client:
+        found = client.request("GET", "/v1/spaces")
+    show(context, found, table([[s["name"], s["summary"]] for s in found], ["space", "what it holds"]))
+
+
+@space.command("show")
+@click.argument("name")
+@click.pass_context
+def space_show(context: click.Context, name: str) -> None:
+    """Show the options of a space."""
+    with connect(context) as client:
+        found = client.request("GET", f"/v1/spaces/{name}")
+    show(context, found, f"{found['summary']}\n{found['source']}\n\n{_options(found['options'])}")
+
+
+def _options(schema: dict[str, Any]) -> str:
+    rows = [
+        [key, json.dumps(field.get("default")) if "default" in field else "required", field.get("description", "")]
+        for key, field in schema.get("properties", {}).items()
+    ]
+    return table(rows, ["option", "default", "meaning"]) if rows else "no options"
+
+
+@space.command("sample")
+@click.argument("name")
+@click.option("-n", "count", default=3, show_default=True, help="How many.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--input", "shape", default="1,28,28", show_default=True, help="Channels, height, width.")
+@click.option("--classes", default=10, show_default=True)
+@click.option("--options", default="{}", help="Options of the space, as JSON.")
+@click.pass_context
+def space_sample(context: click.Context, name: str, count: int, seed: int, shape: str, classes: int, options: str) -> None:
+    """Draw architectures of a space at random."""
+    try:
+        body = {"count": count, "seed": seed, "classes": classes, "input_shape": [int(n) for n in shape.split(",")], "options": json.loads(options)}
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    with connect(context) as client:
+        found = client.request("POST", f"/v1/spaces/{name}/samples", body=body)
+    parts = []
+    for drawn in found["samples"]:
+        costs = "  ".join(f"{key} {figure(value)}" for key, value in drawn["costs"].items())
+        decisions = "\n".join(f"  {key:<28} {value}" for key, value in drawn["decisions"].items())
+        parts.append(f"{drawn['fingerprint'][:12]}  {costs}\n{decisions}")
+    show(context, found, "\n\n".join(parts))
+
+
+@click.group()
+def strategy() -> None:
+    """Look at search strategies."""
+
+
+@strategy.command("ls")
+@click.pass_context
+def strategy_ls(context: click.Context) -> None:
+    """List strategies."""
+    with connect(context) as client:
+        found = client.request("GET", "/v1/strategies")
+    show(context, found, table([[s["name"], s["summary"]] for s in found], ["strategy", "how it searches"]))
+
+
+@strategy.command("show")
+@click.argument("name")
+@click.pass_context
+def strategy_show(context: click.Context, name: str) -> None:
+    """Show the options of a strategy."""
+    with connect(context) as client:
+        found = client.request("GET", f"/v1/strategies/{name}")
+    show(context, found, f"{found['summary']}\n{found['source']}\n\n{_options(found['options'])}")
+
+
+@click.group()
+def dataset() -> None:
+    """Look at data sets, register your own."""
+
+
+@dataset.command("ls")
+@click.pass_context
+def dataset_ls(context: click.Context) -> None:
+    """List data sets."""
+    with connect(context) as client:
+        found = client.request("GET", "/v1/datasets")
+    rows = []
+    for d in found:
+        info = d["info"] or {}
+        shape = "×".join(map(str, info.get("input_shape", [])))
+        rows.append([d["name"], shape, info.get("classes"), info.get("train"), info.get("test"), d["problem"] or d["source"]["path"]])
+    show(context, found, table(rows, ["data set", "image", "classes", "train", "test", "where"]))
+
+
+@dataset.command("add")
+@click.argument("name")
+@click.argument("kind", type=click.Choice(["npz", "folder", "idx", "cifar10", "cifar100"]))
+@click.argument("path")
+@click.pass_context
+def dataset_add(context: click.Context, name: str, kind: str, path: str) -> None:
+    """Register files that lie inside the server's data folders."""
+    with connect(context) as client:
+        found = client.request("POST", "/v1/datasets", body={"name": name, "format": kind, "path": path})
+    show(context, found, f"data set {name}: {found['info']['train']} + {found['info']['test']} images, {found['info']['classes']} classes")
+
+
+@dataset.command("rm")
+@click.argument("name")
+@click.pass_context
+def dataset_rm(context: click.Context, name: str) -> None:
+    """Forget a registered data set; its files stay."""
+    with connect(context) as client:
+        client.request("DELETE", f"/v1/datasets/{name}")
+
+
+@click.group()
+def token() -> None:
+    """Manage access tokens."""
+
+
+@token.command("ls")
+@click.pass_context
+def token_ls(context: click.Context) -> None:
+    """List tokens; their texts are never stored."""
+    with connect(context) as client:
+        found = client.request("GET", "/v1/tokens")
+    rows = [[t["id"], t["name"], t["role"], t["created_at"], t["revoked_at"]] for t in found]
+    show(context, found, table(rows, ["id", "name", "role", "made", "revoked"]))
+
+
+@token.command("add")
+@click.argument("name")
+@click.argument("role", type=click.Choice(["viewer", "runner", "admin"]))
+@click.pass_context
+def token_add(context: click.Context, name: str, role: str) -> None:
+    """Make a token; its text is shown this once."""
+    with connect(context) as client:
+        found = client.request("POST", "/v1/tokens", body={"name": name, "role": role})
+    show(context, found, found["token"])
+
+
+@token.command("rm")
+@click.argument("token_id")
+@click.pass_context
+def token_rm(context: click.Context, token_id: str) -> None:
+    """Refuse a token from now on."""
+    with connect(context) as client:
+        client.request("DELETE", f"/v1/tokens/{token_id}")
+
+
+COMMANDS = (space, strategy, dataset, token)
