@@ -1,0 +1,67 @@
+"""The order of trials, and the front and crowding of several objectives."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nas_service.strategies.merit import classes, crowding, front_ranks, has_result, merits
+from nas_service.strategies.protocol import Objective, ObservedTrial
+
+UP = (Objective("val_accuracy", "maximize"),)
+DOWN = (Objective("loss", "minimize"),)
+
+
+def trial(state: str, *values: float, epoch: int = 9, violations: tuple[float, ...] = ()) -> ObservedTrial:
+    return ObservedTrial(0, (), state, values or None, epoch, violations)  # type: ignore[arg-type]
+
+
+def test_order_of_endings() -> None:
+    best_first = [
+        trial("completed", 0.9),
+        trial("completed", 0.2),
+        trial("pruned", 0.7, epoch=3),
+        trial("pruned", 0.5, epoch=3),
+        trial("pruned", 0.95, epoch=1),
+        trial("infeasible", violations=(0.1, -5.0)),
+        trial("completed", 0.99, violations=(0.3,)),
+        trial("infeasible"),
+        trial("failed"),
+    ]
+    keys = classes(best_first, UP)
+    assert keys == sorted(keys)
+    assert len(set(keys)) == len(keys)
+    assert merits(best_first, UP).tolist() == [1.0, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 0.0, 0.0, 0.0, 0.0]
+
+
+def test_values_that_are_not_finite_are_no_result() -> None:
+    for value in (math.nan, math.inf, -math.inf):
+        assert not has_result(trial("completed", value), UP)
+    assert not has_result(trial("completed"), UP)
+    assert merits([trial("completed", math.nan), trial("completed", 0.1)], UP).tolist() == [0.0, 1.0]
+
+
+def test_direction_and_ties() -> None:
+    trials = [trial("completed", v) for v in (1.0, 2.0, 2.0, 3.0)]
+    assert merits(trials, UP).tolist() == [0.0, 0.5, 0.5, 1.0]
+    assert merits(trials, DOWN).tolist() == [1.0, 0.5, 0.5, 0.0]
+    assert merits(trials[:1], UP).tolist() == [0.5]
+    assert merits([], UP).tolist() == []
+
+
+def test_fronts_and_crowding() -> None:
+    table = np.array([[0.0, 3.0], [1.0, 1.0], [3.0, 0.0], [2.0, 2.0], [4.0, 4.0], [1.0, 1.0]])
+    ranks = front_ranks(table)
+    assert ranks.tolist() == [0, 0, 0, 1, 2, 0]
+    distances = crowding(table, ranks)
+    assert distances[[0, 2, 3, 4]].tolist() == [math.inf] * 4
+    assert 0 < distances[1] + distances[5] < math.inf
+
+
+def test_several_objectives_prefer_the_front_then_room() -> None:
+    goals = (Objective("val_accuracy", "maximize"), Objective("latency_ms", "minimize"))
+    trials = [trial("completed", a, ms) for a, ms in ((0.9, 9.0), (0.85, 8.9), (0.5, 4.0), (0.1, 1.0), (0.4, 8.0))]
+    share = merits(trials, goals)
+    assert share.argmin() == 4
+    assert share[2] > share[1]

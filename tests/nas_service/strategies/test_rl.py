@@ -1,0 +1,167 @@
+"""The controller: its gradient, its updates, its presets."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+
+import pytest
+import torch
+from strategy_tables import ACCURACY, SOMETHING, conditional, problem
+
+from nas_service.strategies.controller import Controller, Shape
+from nas_service.strategies.decisions import asked
+from nas_service.strategies.protocol import ObservedTrial, Problem
+from nas_service.strategies.rl import PRESETS, RlConfig, RlController
+from search_spaces.architecture import Architecture
+from search_spaces.choose import Choose, Question, every
+
+TOY = conditional()
+SMALL = Shape(hidden=8, layers=2, initial=0.5, tanh=None)
+
+
+def ask_pairs(choose: Choose) -> Architecture:
+    if choose("deep", (False, True)):
+        choose("width", (8, 16, 32))
+    choose("only", (1,))
+    choose("kernel", (3, 5))
+    return SOMETHING
+
+
+def samples() -> list[tuple[Question, ...]]:
+    return [questions for questions, _ in every(ask_pairs)]
+
+
+def test_probabilities_of_all_samples_add_up_to_one() -> None:
+    controller = Controller(SMALL, seed=0)
+    for sample in samples():
+        controller.learn_questions(sample)
+    log_policy, entropy = controller.judge(samples())
+    assert float(log_policy.detach().exp().sum()) == pytest.approx(1.0, abs=1e-6)
+    assert ((entropy > 0) & (entropy < math.log(3))).all()
+
+
+def test_sampling_follows_the_judged_probabilities() -> None:
+    controller = Controller(SMALL, seed=0)
+    for sample in samples():
+        controller.learn_questions(sample)
+    setting = Problem(ask_pairs, (ACCURACY,), 0, None, 1)
+    rng = random.Random(0)
+    drawn = [asked(setting, controller.sampling(rng, explore=0.0)) for _ in range(2000)]
+    log_policy, _ = controller.judge(samples())
+    for sample, expected in zip(samples(), log_policy.detach().exp().tolist(), strict=True):
+        assert drawn.count(sample) / 2000 == pytest.approx(expected, abs=4 * math.sqrt(expected / 2000))
+
+
+def test_rows_do_not_depend_on_the_order_of_questions() -> None:
+    one, two = Controller(SMALL, seed=3), Controller(SMALL, seed=3)
+    for sample in samples():
+        one.learn_questions(sample)
+    for sample in reversed(samples()):
+        two.learn_questions(sample)
+    assert torch.equal(one.judge(samples())[0], two.judge(samples())[0])
+
+
+def test_update_raises_the_probability_of_a_good_sample() -> None:
+    controller = Controller(SMALL, seed=0)
+    for sample in samples():
+        controller.learn_questions(sample)
+    chances = []
+    for _ in range(50):
+        log_policy, _ = controller.judge(samples()[:1])
+        chances.append(math.exp(float(log_policy.detach()[0])))
+        controller.descend(-log_policy.mean(), lambda _: 0.05)
+    assert chances[-1] > 0.95 > chances[0]
+
+
+def test_adam_is_that_of_torch() -> None:
+    controller = Controller(SMALL, seed=0)
+    for sample in samples():
+        controller.learn_questions(sample)
+    weights = controller._weights()
+    twins = {name: weight.detach().clone().requires_grad_(True) for name, weight in weights.items()}
+    reference = torch.optim.Adam(list(twins.values()), lr=0.01)
+    for step in range(5):
+        loss = -controller.judge(samples())[0][step]
+        slopes = torch.autograd.grad(loss, list(weights.values()), retain_graph=True)
+        for twin, slope in zip(twins.values(), slopes, strict=True):
+            twin.grad = slope
+        reference.step()
+        controller.descend(loss, lambda _: 0.01)
+    for name, weight in weights.items():
+        assert torch.allclose(weight, twins[name], atol=1e-6), name
+
+
+def test_one_update_for_each_result() -> None:
+    setting = problem(TOY, seed=1)
+    controller = RlController(RlConfig(), setting)
+    best = -math.inf
+    for number in range(20):
+        questions = asked(setting, controller.propose(number))
+        value = TOY.score({q.name: q.answer for q in questions})
+        state = ("completed", "failed", "pruned", "infeasible")[number % 4]
+        values = (value,) if state in ("completed", "pruned") else None
+        figures = controller.observe(ObservedTrial(number, questions, state, values, 9))  # type: ignore[arg-type]
+        assert figures is not None
+        assert figures["step"] == number + 1
+        assert set(figures) == {
+            "step", "reward", "baseline", "advantage", "entropy", "loss", "learning_rate", "probability_of_best",
+        }  # fmt: skip
+        assert all(value is not None and math.isfinite(value) for value in figures.values())
+        if values is None:
+            assert figures["reward"] == 0.0
+        elif state == "completed" and value > best:
+            assert figures["reward"] == (1.0 if number else 0.5)
+        best = max(best, value if state == "completed" else best)
+
+
+def test_no_result_yet_has_no_best() -> None:
+    setting = problem(TOY, seed=1)
+    controller = RlController(RlConfig(), setting)
+    figures = controller.observe(ObservedTrial(0, asked(setting, controller.propose(0)), "failed", None, None))
+    assert figures is not None
+    assert figures["probability_of_best"] is None
+
+
+def test_a_repeat_counts_as_a_loss() -> None:
+    setting = problem(TOY, seed=1)
+    controller = RlController(RlConfig(), setting)
+    for number in range(6):
+        questions = asked(setting, controller.propose(number))
+        controller.observe(ObservedTrial(number, questions, "completed", (float(number),), 9))
+    figures = controller.observe(ObservedTrial(6, questions, "completed", (5.0,), 9, reused=True))
+    assert figures is not None
+    assert figures["reward"] == 0.0
+
+
+def test_snapshot_of_another_shape_is_refused() -> None:
+    setting = problem(TOY, seed=1)
+    snapshot = json.loads(json.dumps(RlController(RlConfig(), setting).snapshot()))
+    with pytest.raises(ValueError, match="allowed"):
+        RlController(RlConfig(hidden=12), setting).restore(snapshot)
+
+
+def test_options_override_the_preset() -> None:
+    constants = RlConfig(preset="enas", hidden=7, window=3).constants()
+    assert (constants.shape.hidden, constants.window) == (7, 3)
+    assert (constants.shape.layers, constants.shape.tanh, constants.learning_rate) == (2, 1.10, 3.5e-3)
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_presets_learn(preset: str) -> None:
+    """Told that one answer is always right, the controller comes to give it, at any learning rate above the papers'."""
+    setting = problem(TOY, seed=2)
+    rate = {} if preset == "service" else {"learning_rate": 0.02, "head_learning_rate": 0.02}
+    controller = RlController(RlConfig.model_validate({"preset": preset, **rate}), setting)
+
+    def chance() -> float:
+        drawn = [asked(setting, controller.propose(number)) for number in range(1000, 1060)]
+        return sum(q.answer == 3 for sample in drawn for q in sample if q.name == "depth") / 60
+
+    before = chance()
+    for number in range(40):
+        questions = asked(setting, controller.propose(number))
+        value = 1.0 if questions[0].answer == 3 else 0.1
+        controller.observe(ObservedTrial(number, questions, "completed", (value,), 9))
+    assert chance() > before + 0.2
