@@ -1,0 +1,145 @@
+"""Make one package in a process of its own: ``python -m nas_service.export.job EXPORT_ID``; the last line printed is the result."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import tempfile
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+import torch
+
+from nas_service.database.session import Database
+from nas_service.database.tables import ArchitectureRow, Export, Finalist, Search, Trial
+from nas_service.datasets import described
+from nas_service.errors import Conflict
+from nas_service.export.content import CHECKED_SAMPLES, DataDescription, ExportError, HeldOut, Latency, PackageContent
+from nas_service.export.package import write_package, write_zip
+from nas_service.search.request import SearchRequest
+from nas_service.settings import Settings, load_settings
+from search_spaces.architecture import Architecture
+from search_spaces.build import build
+from workers import latency
+from workers.checkpoint import load_weights
+from workers.datasets import Dataset, load
+
+BATCHES = (1, 32)
+"""Batch sizes whose latency is measured for the card."""
+
+
+def make(database: Database, settings: Settings, export_id: str) -> dict[str, Any]:
+    """Write the package of an export; {folder, manifest, certificate}, folder relative to the data folder."""
+    with database.read() as session:
+        export = session.get_one(Export, export_id)
+        search = session.get_one(Search, export.search_id)
+        trial = session.get_one(Trial, (export.search_id, export.number))
+        architecture = Architecture.from_json(session.get_one(ArchitectureRow, trial.fingerprint).architecture)
+        costs = dict(session.get_one(ArchitectureRow, trial.fingerprint).costs)
+        chosen = sa.select(Finalist).where(Finalist.search_id == search.id, Finalist.number == trial.number)
+        finalists = list(session.scalars(chosen.where(Finalist.state == "completed").order_by(Finalist.seed)))
+    kept = next((f for f in finalists if f.seed == export.seed), None)
+    weights = kept.weights if kept else trial.weights
+    if not weights:
+        raise Conflict(f"the weights of trial {trial.number} are gone")
+    request = SearchRequest.model_validate(search.request)
+    if request.evaluator.name != "train":
+        raise ExportError("a drill trains nothing; there is no network to pack")
+    source, info = described(request.dataset, database, settings)
+    data = load(request.dataset, settings.roots(), source)
+    path = settings.data_dir / weights["path"]
+    metrics = kept.metrics if kept else trial.metrics
+    folder = settings.exports_dir / search.id / f"{_slug(search.name)}-{export_id}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        held_out = Path(scratch) / "validation.npz"
+        images, labels = data.validation.images.numpy(), data.validation.labels.numpy()
+        np.savez(held_out, images=images, labels=labels)
+        content = PackageContent(
+            architecture=architecture,
+            weights=path,
+            data=_description(data, info.content_hash),
+            samples=images[:CHECKED_SAMPLES],
+            sample_labels=labels[:CHECKED_SAMPLES],
+            title=search.name,
+            val_accuracy=tuple(f.metrics["val_accuracy"] for f in finalists) or (trial.metrics["val_accuracy"],),
+            test_accuracy=_tested(search, trial.number, export.seed),
+            costs=costs,
+            latency=_latencies(architecture, path, weights["sha256"]),
+            recipe={**request.recipe.model_dump(mode="json"), "epochs": (kept or trial).epoch, "weights_of_epoch": weights["epoch"]},
+            search_id=search.id,
+            search_name=search.name,
+            strategy=str(request.strategy["name"]),
+            decisions={name: answer for name, _, answer in trial.questions},
+            versions={name: version(name) for name in ("nas-service", "torch", "numpy", "safetensors")},
+            held_out=HeldOut(held_out, _accuracy_of_weights(kept, trial, weights, metrics)),
+        )
+        manifest = write_package(folder, content)
+    write_zip(folder, folder.with_name(folder.name + ".zip"))
+    certificate = dict(manifest.certificate)
+    return {
+        "folder": str(folder.relative_to(settings.data_dir)),
+        "manifest": {k: v for k, v in asdict(manifest).items() if k != "certificate"},
+        "certificate": certificate,
+    }
+
+
+def _accuracy_of_weights(kept: Finalist | None, trial: Trial, weights: dict[str, Any], metrics: dict[str, Any]) -> float | None:
+    """Validation accuracy of the epoch whose weights were kept; None where that epoch's figure is not at hand."""
+    if kept is not None:
+        return next((float(p["val_accuracy"]) for p in kept.curve if p["epoch"] == weights["epoch"]), None)
+    return float(metrics["val_accuracy"]) if weights["epoch"] == trial.epoch else None
+
+
+def _tested(search: Search, number: int, seed: int | None) -> float | None:
+    winner = search.winner
+    if winner and winner["trial"] == number and winner["seed"] == seed and winner.get("test"):
+        return float(winner["test"]["test_accuracy"])
+    return None
+
+
+def _description(data: Dataset, content_hash: str) -> DataDescription:
+    return DataDescription(
+        name=data.name,
+        label_names=data.label_names,
+        mean=tuple(data.train.mean.flatten().tolist()),
+        std=tuple(data.train.std.flatten().tolist()),
+        input_shape=data.input_shape,
+        content_hash=content_hash,
+    )
+
+
+def _latencies(architecture: Architecture, path: Path, sha256: str) -> tuple[Latency, ...]:
+    """Measured here, on the CPU with one thread, and on the GPU where there is one."""
+    network = build(architecture)
+    load_weights(network, path, sha256)
+    devices = [torch.device("cpu")] + ([torch.device("cuda")] if torch.cuda.is_available() else [])
+    found = []
+    for device in devices:
+        for batch in BATCHES:
+            timed = latency.measure(network.to(device), architecture.task.input_shape, device, batch, budget_seconds=5)
+            found.append(Latency(timed.device, batch, timed.median_ms, timed.iqr_ms))
+    return tuple(found)
+
+
+def _slug(name: str) -> str:
+    kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower())
+    return "-".join(part for part in kept.split("-") if part)[:60] or "network"
+
+
+def main() -> None:
+    """Entry of the export process."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    torch.set_num_threads(1)
+    settings = load_settings()
+    result = make(Database(settings.url), settings, sys.argv[1])
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
