@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from workers.datasets.spec import DatasetSource, DatasetSpec
+from workers.dataset_spec import DatasetSource, DatasetSpec
 from workers.drill import DrillSettings
 from workers.recipe import Recipe
 

@@ -72,8 +72,11 @@ def read_verified(path: Path, sha256: str) -> bytes:
 
 
 def save_weights(state: dict[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> SavedFile:
-    """A state dict made by ``cpu_state``. Raises OSError."""
-    return write_atomically(path, serialise(state, dict(metadata or {})))
+    """A state dict made by ``cpu_state``. Raises OSError.
+
+    Metadata goes under one key, because safetensors writes several in an order that changes from call to call.
+    """
+    return write_atomically(path, serialise(state, {"about": json.dumps(dict(metadata or {}), sort_keys=True)}))
 
 
 def load_weights(network: nn.Module, path: Path, sha256: str) -> None:

@@ -72,15 +72,21 @@ class CappedLog:
 
     @contextlib.contextmanager
     def taking_output(self) -> Iterator[None]:
-        """Within, file descriptors 1 and 2 go to the log, so C code and children are caught as well."""
+        """Within, file descriptors 1 and 2 go to the log, so C code and children are caught as well.
+
+        ``sys.stdout`` and ``sys.stderr`` are replaced too, because somebody may have led them elsewhere.
+        """
         kept = os.dup(1), os.dup(2)
         _flush()
         os.dup2(self._pipe, 1)
         os.dup2(self._pipe, 2)
+        streams = [open(number, "w", buffering=1, closefd=False, errors="replace") for number in (1, 2)]  # noqa: SIM115
         try:
-            yield
+            with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
+                yield
         finally:
-            _flush()
+            for stream in streams:
+                stream.close()
             os.dup2(kept[0], 1)
             os.dup2(kept[1], 2)
             for descriptor in kept:

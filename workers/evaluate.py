@@ -101,14 +101,16 @@ class Candidate(Trainable):  # type: ignore[misc]  # ray comes without types
                 trace.unlink()
 
     def _note_exits(self) -> None:
-        """Leave word when Python code calls os._exit, so that it can be told from a kill. Forked children exit as ever."""
+        """Leave word when Python code calls os._exit, to tell it from a kill. Forked children exit as ever."""
         owner, leave = os.getpid(), os._exit
 
-        def noted(code: int) -> NoReturn:
+        def noted(status: int) -> NoReturn:
             if os.getpid() == owner and self._reports is not None:
-                failure = Failure(kind="crash", message=f"called os._exit({code!r})", traceback="".join(format_stack()))
+                failure = Failure(
+                    kind="crash", message=f"called os._exit({status!r})", traceback="".join(format_stack())
+                )
                 write_failure(Path(self._assignment.directory), failure)
-            leave(code)
+            leave(status)
 
         os._exit = noted
 

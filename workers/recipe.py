@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class RecipePart(BaseModel):
@@ -24,6 +24,12 @@ class Sgd(RecipePart):
     momentum: float = Field(default=0.9, ge=0, lt=1, description="Share of the last step that is repeated.")
     weight_decay: float = Field(default=0.0005, ge=0, le=1, description="L2 penalty, added to the gradient.")
     nesterov: bool = Field(default=False, description="Nesterov's momentum; needs momentum above 0.")
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Sgd:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov is true with momentum 0; allowed: momentum above 0")
+        return self
 
 
 class AdamW(RecipePart):

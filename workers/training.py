@@ -191,7 +191,7 @@ def lr_factor(schedule: AnySchedule, position: float, epochs: int, val_losses: S
         case Linear(final_fraction=final):
             return final + (1 - final) * (1 - done)
         case Step():
-            return schedule.factor ** (math.ceil(position - 1e-9) - 1) // schedule.every_epochs
+            return schedule.factor ** ((math.ceil(position - 1e-9) - 1) // schedule.every_epochs)
         case Plateau():
             return max(schedule.factor ** plateaus(val_losses, schedule.patience), schedule.final_fraction)
 

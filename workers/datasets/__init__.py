@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from workers.dataset_spec import DataError, DatasetSource, DatasetSpec, Format, inside
 from workers.datasets import arrays, find
 from workers.datasets.arrays import Arrays
 from workers.datasets.find import Roots, builtin, source_of
-from workers.datasets.spec import DataError, DatasetSource, DatasetSpec, Format, inside
 
 __all__ = [
     "DataError", "Dataset", "DatasetInfo", "DatasetSource", "DatasetSpec", "Format", "Split", "builtin", "describe",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.datasets.spec import DataError
+from workers.dataset_spec import DataError
 
 MAX_BYTES = 8 * 2**30
 """Largest array that is read, in bytes: declared sizes are checked before any memory is taken."""

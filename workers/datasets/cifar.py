@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from workers.dataset_spec import DataError, Part, regular_file
 from workers.datasets.arrays import MAX_BYTES, Arrays, checked
-from workers.datasets.spec import DataError, Part, regular_file
 
 PIXELS = 3 * 32 * 32
 

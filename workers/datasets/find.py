@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from workers.dataset_spec import DataError, DatasetSource, DatasetSpec, Format, Part, inside, stamp
 from workers.datasets import arrays, cifar, folders, idx, npz
 from workers.datasets.arrays import Arrays
-from workers.datasets.spec import DataError, DatasetSource, DatasetSpec, Format, Part, inside, stamp
 
 SYSTEM_ROOT = Path("/usr/share/datasets")
 """Where Debian's packages put data sets; always allowed."""

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from workers.dataset_spec import DataError, Part, regular_file
 from workers.datasets.arrays import MAX_BYTES, Arrays
-from workers.datasets.spec import DataError, Part, regular_file
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm"})
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM")

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.dataset_spec import DataError, Part, regular_file
 from workers.datasets.arrays import MAX_BYTES, Arrays, checked
-from workers.datasets.spec import DataError, Part, regular_file
 
 STEMS = {"train": "train", "test": "t10k"}
 

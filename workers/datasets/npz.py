@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.dataset_spec import DataError, Part, regular_file
 from workers.datasets.arrays import MAX_BYTES, Arrays, checked
-from workers.datasets.spec import DataError, Part, regular_file
 
 
 def names(present: Sequence[str], part: Part, where: str) -> tuple[str, str] | None:
