@@ -88,9 +88,10 @@ def grid(config: EfficientnetConfig) -> tuple[tuple[float, float, float], ...]:
 def efficientnet(choose: Choose, task: Task, config: EfficientnetConfig) -> Architecture:
     """B0 with depth * alpha^phi, width * beta^phi and resolution * gamma^phi; the task has the scaled resolution."""
     samples = grid(config)
-    alpha = choose("alpha", tuple(dict.fromkeys(a for a, _, _ in samples)))
-    beta = choose(f"beta_at_alpha_{alpha}", tuple(dict.fromkeys(b for a, b, _ in samples if a == alpha)))
-    gamma = choose(f"gamma_at_alpha_{alpha}_beta_{beta}", tuple(g for a, b, g in samples if (a, b) == (alpha, beta)))
+    alpha = _unless_settled(choose, "alpha", [a for a, _, _ in samples])
+    beta = _unless_settled(choose, f"beta_at_alpha_{alpha}", [b for a, b, _ in samples if a == alpha])
+    gammas = [g for a, b, g in samples if (a, b) == (alpha, beta)]
+    gamma = _unless_settled(choose, f"gamma_at_alpha_{alpha}_beta_{beta}", gammas)
     channels, height, width = task.input_shape
     size = (round(height * gamma**config.phi), round(width * gamma**config.phi))
     large = halvings_of_stem((height, width)) > 1
@@ -101,6 +102,12 @@ def efficientnet(choose: Choose, task: Task, config: EfficientnetConfig) -> Arch
         dropout=config.dropout,
         stem_stride=2 if halvings_of_stem((height, width)) else 1,
     )
+
+
+def _unless_settled(choose: Choose, name: str, options: list[float]) -> float:
+    """The answer to a question; not asked where the answers before leave one option."""
+    different = tuple(dict.fromkeys(options))
+    return choose(name, different) if len(different) > 1 else different[0]
 
 
 def scaled(task: Task, depth: float, width: float, dropout: float = 0.2, stem_stride: int = 2) -> Architecture:
