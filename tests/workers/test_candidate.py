@@ -2,81 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
-from ray import tune
-from worker_samples import small
 
 from workers.assignment import Failure
 from workers.containment import marked_processes
-from workers.ending import LOG, TRACE
-from workers.evaluate import Candidate, explain_death
+from workers.ending import LOG, TRACE, explain_death
 
-TRAINED = {"evaluator": "train", "dataset": {"name": "digits", "max_train": 200, "max_validation": 100}}
-FAULTS: dict[int, dict[str, Any]] = {
-    1: {"ending": "hang-gil"},
-    2: {"ending": "segfault"},
-    3: {"ending": "exit0"},
-    4: {"ending": "nan"},
-    5: TRAINED | {"memory_mb": 200, "architecture": small(2000, (1, 64, 64))},
-    6: {"ending": "flood"},
-    7: {"ending": "fork"},
-    8: TRAINED,
-    9: {"ending": "sys-exit0"},
-}
-CANDIDATES = 13
 EXPECTED = {1: "timeout", 2: "crash", 3: "crash", 4: "nan", 5: "oom", 9: "crash"}
+CANDIDATES = 13
+SETTINGS = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Record:
     """What Tune told about each trial: its reports, and its error where it died."""
 
-    reports: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
-    errors: dict[int, str] = field(default_factory=dict)
-
-
-class Notes(tune.Callback):  # type: ignore[misc]  # ray comes without types
-    def __init__(self, record: Record) -> None:
-        self.record = record
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        self.record.reports.setdefault(trial.config["assignment"]["trial"], []).append(result)
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.record.errors[trial.config["assignment"]["trial"]] = Path(trial.error_file).read_text()
-
-
-def assignments(top: Path) -> list[dict[str, Any]]:
-    """One JSON assignment a candidate; a drill of three short epochs where FAULTS says nothing else."""
-    made = []
-    for trial in range(CANDIDATES):
-        changes = dict(FAULTS.get(trial, {}))
-        ending = changes.pop("ending", "ok")
-        made.append(
-            {
-                "search_id": top.name,
-                "trial": trial,
-                "architecture": small(),
-                "evaluator": "drill",
-                "drill": {"endings": {"default": ending}, "at_epoch": 2, "seconds_per_epoch": 0.02},
-                "epochs": 3,
-                "directory": str(top / "trials" / str(trial)),
-                "timeout_seconds": 2.0 if ending == "hang-gil" else 60.0,
-            }
-            | changes
-        )
-    return made
+    reports: dict[int, list[dict[str, Any]]]
+    errors: dict[int, str]
 
 
 @pytest.fixture(scope="session")
@@ -88,43 +46,18 @@ def top() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def record(top: Path) -> Iterator[Record]:
-    """All candidates, run once on two reused actors."""
-    settings = {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(top / "token"),
-        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "RAY_AIR_NEW_OUTPUT": "0",
-    }
+def record(top: Path) -> Record:
+    """All candidates, run once on two reused actors, in a process of its own: Ray reads its settings on import."""
     (top / "token").write_text("t" * 64)
     (top / "token").chmod(0o600)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
-            patch.setenv(name, value)
-        paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-        patch.setenv("PYTHONPATH", paths)
-        ray.init(address="local", include_dashboard=False, num_cpus=2, _temp_dir=str(top / "r"), log_to_driver=False)
-        try:
-            yield searched(top)
-        finally:
-            ray.shutdown()
-
-
-def searched(top: Path) -> Record:
-    record = Record()
-    tune.Tuner(
-        tune.with_resources(Candidate, {"cpu": 1}),
-        param_space={"assignment": tune.grid_search(assignments(top))},
-        tune_config=tune.TuneConfig(reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id),
-        run_config=tune.RunConfig(
-            storage_path=str(top / "s"),
-            callbacks=[Notes(record)],
-            verbose=0,
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-        ),
-    ).fit()
-    return record
+    here = Path(__file__).parent
+    paths = os.pathsep.join([str(here.parent.parent), str(here)])
+    environment = os.environ | SETTINGS | {"RAY_AUTH_TOKEN_PATH": str(top / "token"), "PYTHONPATH": paths}
+    script = [sys.executable, str(here / "tune_session.py"), str(top)]
+    done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-5000:]
+    told = json.loads((top / "record.json").read_text())
+    return Record(*({int(trial): what for trial, what in told[name].items()} for name in ("reports", "errors")))
 
 
 def ending_of(record: Record, top: Path, trial: int) -> Failure | None:
