@@ -42,7 +42,7 @@ def run_child(arguments: Sequence[str], result: Path, deadline_seconds: float, f
             process.wait()
     if code != 0 or not result.is_file():
         tail = log.read_bytes()[-KEPT_OUTPUT:].decode(errors="replace").strip()
-        ending = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        ending = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
         return {"reason": f"the process {ending}: {tail}"}
     found: dict[str, Any] = json.loads(result.read_text())
     return found

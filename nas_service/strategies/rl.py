@@ -49,8 +49,8 @@ PRESETS = {
     "service": Constants(
         Shape(hidden=32, layers=1, initial=0.1, tanh=None),
         learning_rate=5e-3,
-        head_learning_rate=0.05,
-        window=16,
+        head_learning_rate=0.1,
+        window=8,
         entropy=0.01,
         baseline_decay=0.9,
         reward="rank",

@@ -25,6 +25,7 @@ from nas_service.export import (
     Latency,
     Manifest,
     PackageContent,
+    package,
     write_package,
     write_zip,
 )
@@ -184,6 +185,26 @@ def test_check_of_a_broken_folder_is_one_line(copy: Path) -> None:
     assert output.count("\n") == 1
 
 
+def clean_room(folder: Path, result: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-I", "-B", str(Path(package.__file__).parent / "clean_room.py"), str(folder), str(result)],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("foreign", ["search_spaces", "nas_service.errors", "optuna", "sklearn"])
+def test_clean_room_holds_no_other_package(copy: Path, tmp_path: Path, foreign: str) -> None:
+    text = (copy / "model.py").read_text().replace("import torch\n", f"import torch\nimport {foreign}\n", 1)
+    (copy / "model.py").write_text(text)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["files"]["model.py"]["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    done = clean_room(copy, tmp_path / "result.json")
+    assert done.returncode != 0
+    assert f"No module named '{foreign.partition('.')[0]}' in the clean room" in done.stderr
+    assert not (tmp_path / "result.json").exists()
+
+
 def test_model_classifies_as_the_readme_says(copy: Path, content: PackageContent) -> None:
     readme = (copy / "README.md").read_text()
     code = readme.split("```python\n")[1].split("```")[0]
@@ -255,13 +276,6 @@ def test_nothing_names_the_machine(written: tuple[Path, Manifest]) -> None:
             assert word not in data, (path.name, word)
 
 
-def test_a_network_of_another_input_size_resizes(tmp_path: Path) -> None:
-    manifest = write_package(tmp_path / "winner", trained(tmp_path, size=(12, 12)))
-    assert manifest.certificate["passed"] is True
-    assert [report.ok for report in manifest.formats] == [True] * 4
-    assert "interpolate" in (tmp_path / "winner" / "model.py").read_text()
-
-
 def test_refused_content(content: PackageContent) -> None:
     cases: list[tuple[dict[str, object], str]] = [
         ({"samples": content.samples[:0], "sample_labels": content.sample_labels[:0]}, "samples have shape"),
@@ -287,8 +301,27 @@ def test_an_accuracy_that_is_not_reached_again_is_refused(content: PackageConten
     assert content.held_out is not None
     claimed = replace(content.held_out, accuracy=0.999)
     with pytest.raises(ExportError, match=r"accuracy on held-out data is 0\.\d+, and was 0\.9990"):
-        write_package(tmp_path / "winner", replace(content, held_out=claimed))
+        write_package(tmp_path / "winner", replace(content, held_out=claimed), formats=())
     assert not (tmp_path / "winner").exists()
+
+
+def test_a_format_that_fails_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here with a network whose input is larger than the stored images, so that ``model.py`` resizes them."""
+    monkeypatch.setitem(package.FORMATS, "clay", "model.clay")
+    manifest = write_package(tmp_path / "winner", trained(tmp_path, size=(12, 12)), formats=("clay",))
+    assert manifest.certificate["passed"] is True
+    assert "interpolate" in (tmp_path / "winner" / "model.py").read_text()
+    failed = manifest.formats[-1]
+    assert (failed.file, failed.ok) == ("model.clay", False)
+    assert "step 'clay'; allowed" in str(failed.reason)
+    assert "step 'clay'" in (tmp_path / "winner" / "README.md").read_text()
+    assert json.loads((tmp_path / "winner" / "manifest.json").read_text())["formats"][-1]["ok"] is False
+    assert check(tmp_path / "winner")[0] == 0
+
+
+def test_unknown_formats_are_refused(content: PackageContent, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"formats \['tflite'\]; allowed: \['onnx', 'pt2'\]"):
+        write_package(tmp_path / "winner", content, formats=("tflite",))
 
 
 def test_an_existing_folder_is_left_alone(content: PackageContent, tmp_path: Path) -> None:

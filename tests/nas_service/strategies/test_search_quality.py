@@ -13,6 +13,8 @@ from nas_service.strategies.rl import RlConfig
 
 LEARNING = ("tpe", "evolution", "rl")
 SEEDS = range(10)
+RUNS = {"tpe": 4, "evolution": 16, "rl": 4}
+"""Seeds on the large tables: as many as seconds allow."""
 SIGNIFICANT = 2.26
 """Student's t for p < 0.05, two-sided, 9 degrees of freedom."""
 
@@ -25,13 +27,13 @@ def paired_t(worse: np.ndarray, better: np.ndarray) -> float:
 
 @pytest.fixture(scope="module")
 def random_on_toy() -> np.ndarray:
-    return regrets(conditional(), "random", SEEDS, 40)
+    return regrets(conditional(), "random", SEEDS, 60)
 
 
 @pytest.mark.parametrize("name", LEARNING)
 def test_beats_random_on_a_conditional_space(name: str, random_on_toy: np.ndarray) -> None:
-    found = regrets(conditional(), name, SEEDS, 40)
-    assert paired_t(random_on_toy[:, 15:].mean(axis=1), found[:, 15:].mean(axis=1)) > SIGNIFICANT
+    found = regrets(conditional(), name, SEEDS, 60)
+    assert paired_t(random_on_toy[:, 30:].mean(axis=1), found[:, 30:].mean(axis=1)) > SIGNIFICANT
 
 
 @pytest.mark.parametrize("name", LEARNING)
@@ -40,16 +42,16 @@ def test_beats_random_on_trained_networks(name: str, load: object, limit: float,
     """Mean regret in points after 100 trainings; 30 seeds reach about half of ``limit``."""
     assert callable(load)
     table: Table = load(shared)
-    found = regrets(table, name, range(3), 100)[:, -1]
-    at_random = regrets(table, "random", range(3), 100)[:, -1]
+    found = regrets(table, name, range(RUNS[name]), 100)[:, -1]
+    at_random = regrets(table, "random", range(16), 100)[:, -1]
     assert found.mean() < limit
     assert found.mean() < 0.7 * at_random.mean()
 
 
 def test_options_matter() -> None:
     """A population that is never selected from is random search with small steps: the comparison above can fail."""
-    aimless = regrets(conditional(), "evolution", SEEDS, 40, EvolutionConfig(population=20, sample=1))
-    slow = regrets(conditional(), "rl", SEEDS, 40, RlConfig(preset="zoph-le"))
-    at_random = regrets(conditional(), "random", SEEDS, 40)
+    aimless = regrets(conditional(), "evolution", SEEDS, 60, EvolutionConfig(population=20, sample=1))
+    slow = regrets(conditional(), "rl", SEEDS, 60, RlConfig(preset="zoph-le"))
+    at_random = regrets(conditional(), "random", SEEDS, 60)
     for found in (aimless, slow):
-        assert paired_t(at_random[:, 15:].mean(axis=1), found[:, 15:].mean(axis=1)) < SIGNIFICANT
+        assert paired_t(at_random[:, 30:].mean(axis=1), found[:, 30:].mean(axis=1)) < SIGNIFICANT

@@ -6,12 +6,23 @@ import json
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import EntryPoint
 
 import pytest
 from pydantic import ValidationError
 from strategy_tables import ACCURACY, SOMETHING, conditional, problem
 
-from nas_service.strategies import STRATEGIES, ObservedTrial, Problem, Strategy, StrategyEntry, strategy
+from nas_service.strategies import (
+    PLUGIN_ERRORS,
+    STRATEGIES,
+    ObservedTrial,
+    Problem,
+    Strategy,
+    StrategyEntry,
+    strategy,
+    with_plugins,
+)
 from nas_service.strategies.decisions import asked, trials_from_json, trials_to_json
 from nas_service.strategies.protocol import Objective
 from search_spaces.architecture import Architecture, Task
@@ -273,3 +284,16 @@ def test_trials_survive_json() -> None:
     assert repr(back) == repr(trials)
     with pytest.raises(ValueError, match="cannot be read"):
         trials_from_json({"questions": [], "trials": [[1]]} | {"questions": None})
+
+
+GREEDY = replace(STRATEGIES["random"], name="greedy")
+TAKEN = STRATEGIES["random"]
+
+
+def test_plugins_join_and_bad_ones_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas_service.strategies.PLUGIN_ERRORS", PLUGIN_ERRORS.copy())
+    names = ("GREEDY", "TAKEN", "asked", "absent")
+    points = [EntryPoint(name, f"{__name__}:{name}", "nas.strategies") for name in names]
+    found = with_plugins(STRATEGIES.values(), points)
+    assert set(found) == {*STRATEGIES, "greedy"}
+    assert found["random"] is TAKEN

@@ -1,0 +1,50 @@
+"""A step in a child process: results, exceptions, crashes and hangs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from nas_service.export.child import run_child
+
+WRITE = "import pathlib; pathlib.Path('result.json').write_text('{\"max_difference\": 0.5}')"
+
+
+def run(code: str, folder: Path, deadline_seconds: float = 60) -> dict[str, object]:
+    return run_child(["-c", code], folder / "result.json", deadline_seconds, folder)
+
+
+def test_result(tmp_path: Path) -> None:
+    assert run(WRITE, tmp_path) == {"max_difference": 0.5}
+
+
+def test_exception(tmp_path: Path) -> None:
+    reason = str(run("raise RuntimeError('no such operator')", tmp_path)["reason"])
+    assert reason.startswith("the process ended with 1")
+    assert "no such operator" in reason
+
+
+def test_crash(tmp_path: Path) -> None:
+    assert str(run("import os; os.abort()", tmp_path)["reason"]).startswith("the process was killed by SIGABRT")
+
+
+def test_crash_after_the_result_was_written(tmp_path: Path) -> None:
+    assert "SIGABRT" in str(run(WRITE + "; import os; os.abort()", tmp_path)["reason"])
+
+
+def test_no_result(tmp_path: Path) -> None:
+    assert str(run("pass", tmp_path)["reason"]).startswith("the process ended with 0")
+
+
+def test_hang_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    code = (
+        "import pathlib, subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "pathlib.Path('pid').write_text(str(child.pid))\n"
+        "time.sleep(600)"
+    )
+    assert run(code, tmp_path, deadline_seconds=3) == {"reason": "not done after 3 s"}
+    status = Path("/proc") / (tmp_path / "pid").read_text() / "stat"
+    deadline = time.monotonic() + 10
+    while status.exists() and status.read_text().split(")")[1].split()[0] != "Z":
+        assert time.monotonic() < deadline, "the grandchild lives on"

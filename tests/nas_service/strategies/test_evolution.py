@@ -1,0 +1,88 @@
+"""Regularised evolution: who may be a parent, and for how long."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+from strategy_tables import ACCURACY, SOMETHING
+
+from nas_service.strategies.decisions import asked
+from nas_service.strategies.evolution import EvolutionConfig, RegularisedEvolution
+from nas_service.strategies.protocol import ObservedTrial, Problem
+from search_spaces.architecture import Architecture
+from search_spaces.choose import Choose, Question, replay
+
+DIGITS = tuple(range(10))
+
+
+def ask(choose: Choose) -> Architecture:
+    for place in range(4):
+        choose(f"digit{place}", DIGITS)
+    return SOMETHING
+
+
+SETTING = Problem(ask, (ACCURACY,), seed=0, max_trials=None, max_epochs=1)
+
+
+def sample(*digits: int) -> tuple[Question, ...]:
+    return asked(SETTING, replay({f"digit{place}": digit for place, digit in enumerate(digits)}))
+
+
+def changed(one: tuple[Question, ...], two: tuple[Question, ...]) -> int:
+    return sum(a.answer != b.answer for a, b in zip(one, two, strict=True))
+
+
+def evolution(population: int, rivals: int) -> RegularisedEvolution:
+    return RegularisedEvolution(EvolutionConfig(population=population, sample=rivals), SETTING)
+
+
+def test_child_of_the_best_differs_in_one_decision() -> None:
+    strategy = evolution(4, 4)
+    for number in range(4):
+        strategy.observe(ObservedTrial(number, sample(*[number] * 4), "completed", (float(number % 3),), 1))
+    children = [asked(SETTING, strategy.propose(number)) for number in range(4, 30)]
+    assert {changed(child, sample(2, 2, 2, 2)) for child in children} == {1}
+    assert len(set(children)) > 15
+
+
+@pytest.mark.parametrize("state", ["infeasible", "failed", "completed"])
+def test_without_a_result_no_trial_is_a_parent(state: str) -> None:
+    """The completed one here has no finite value."""
+    strategy = evolution(4, 4)
+    for number in range(3):
+        values = (float("nan"),) if state == "completed" else None
+        strategy.observe(ObservedTrial(number, sample(*[number] * 4), state, values, 1))  # type: ignore[arg-type]
+    strategy.observe(ObservedTrial(3, sample(9, 9, 9, 9), "pruned", (0.0,), 1))
+    children = [asked(SETTING, strategy.propose(number)) for number in range(4, 30)]
+    assert {changed(child, sample(9, 9, 9, 9)) for child in children} == {1}
+
+
+def test_the_oldest_is_forgotten_however_good() -> None:
+    strategy = evolution(3, 3)
+    strategy.observe(ObservedTrial(0, sample(9, 9, 9, 9), "completed", (100.0,), 1))
+    for number in range(1, 4):
+        strategy.observe(ObservedTrial(number, sample(*[number] * 4), "completed", (float(number),), 1))
+    assert changed(asked(SETTING, strategy.propose(4)), sample(3, 3, 3, 3)) == 1
+
+
+def test_tried_decisions_are_not_proposed_again() -> None:
+    strategy = evolution(2, 2)
+    strategy.observe(ObservedTrial(0, sample(1, 1, 1, 1), "completed", (1.0,), 1))
+    neighbours = {(*[1] * place, digit, *[1] * (3 - place)) for place in range(4) for digit in DIGITS if digit != 1}
+    for number, digits in enumerate(sorted(neighbours - {(1, 1, 7, 1)}), 1):
+        strategy.observe(ObservedTrial(number, sample(*digits), "failed", None, None))
+    proposed = [asked(SETTING, strategy.propose(number)) for number in range(100, 120)]
+    tried = {sample(*digits) for digits in neighbours - {(1, 1, 7, 1)}} | {sample(1, 1, 1, 1)}
+    assert not tried & set(proposed)
+
+
+def test_first_population_is_random() -> None:
+    strategy = evolution(10, 2)
+    strategy.observe(ObservedTrial(0, sample(5, 5, 5, 5), "completed", (1.0,), 1))
+    proposed = [asked(SETTING, strategy.propose(number)) for number in range(1, 10)]
+    assert min(changed(one, sample(5, 5, 5, 5)) for one in proposed) >= 2
+
+
+def test_sample_larger_than_the_population_is_refused() -> None:
+    with pytest.raises(ValidationError, match="sample 5; allowed: 1 to population, 4"):
+        EvolutionConfig(population=4, sample=5)
