@@ -10,8 +10,8 @@ from search_spaces import catalogue
 from search_spaces.architecture import Architecture, ArchitectureError, Node
 from search_spaces.limits import (
     MAX_ACTIVATIONS,
-    MAX_DIFFERENT_NODES,
     MAX_MACS,
+    MAX_OPERATORS,
     MAX_PARAMS,
     check_limits,
     check_total,
@@ -71,12 +71,14 @@ def walk(architecture: Architecture) -> Walk:
     shapes: list[Shape] = [architecture.task.input_shape]
     profiles: list[Profile] = []
     different: set[tuple[str, str, tuple[Shape, ...]]] = set()
-    params = macs = floats = 0
+    params = macs = floats = operators = 0
     for i, node in enumerate(complete.nodes):
         in_shapes = tuple(shapes[j] for j in node.inputs)
-        different.add((node.block, repr(node.args), in_shapes))
-        check_total("different nodes", len(different), MAX_DIFFERENT_NODES, f"/nodes/{i}")
         profile = _profile_of(node, in_shapes, f"/nodes/{i}")
+        key = (node.block, repr(node.args), in_shapes)
+        operators += 0 if key in different else profile.operators
+        different.add(key)
+        check_total("operators in different nodes", operators, MAX_OPERATORS, f"/nodes/{i}")
         params, macs, floats = params + profile.params, macs + profile.macs, floats + profile.written
         check_total("parameters", params, MAX_PARAMS, f"/nodes/{i}")
         check_total("multiply-accumulates", macs, MAX_MACS, f"/nodes/{i}")

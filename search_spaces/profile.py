@@ -29,15 +29,17 @@ PRODUCTS = {aten.mm.default: 0, aten.addmm.default: 1, aten.bmm.default: 0, aten
 """Matrix products, and the place of their first factor among the arguments."""
 
 ELEMENTWISE = {
-    aten.relu.default,
-    aten.hardtanh.default,
-    aten.silu.default,
-    aten.hardswish.default,
-    aten.gelu.default,
-    aten.sigmoid.default,
-    aten.hardsigmoid.default,
+    aten.relu.default: 1,
+    aten.hardtanh.default: 1,
+    aten.silu.default: 1,
+    aten.hardswish.default: 1,
+    aten.gelu.default: 1,
+    aten.sigmoid.default: 1,
+    aten.hardsigmoid.default: 1,
+    aten.add.Tensor: 2,
+    aten.mul.Tensor: 2,
 }
-"""Operators whose output looks like their input: torch takes 0.7 ms each to find that out on the meta device."""
+"""Operators whose output looks like their inputs, and how many: torch takes 0.3 ms each to find that out itself."""
 
 
 FILLING = {
@@ -81,12 +83,13 @@ class Path(NamedTuple):
 
 @dataclass(frozen=True)
 class Profile:
-    """Costs of one block for one image: trainable parameters, ``macs``, floats ``written``, a path from each input."""
+    """Costs of one block for one image: parameters, ``macs``, floats ``written``, operators, a path from each input."""
 
     out_shape: Shape
     params: int
     macs: int
     written: int
+    operators: int
     paths: tuple[Path | None, ...]
 
 
@@ -97,6 +100,7 @@ class _Watch(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.macs = 0
         self.written = 0
+        self.operators = 0
         self._alive: list[Tensor] = list(inputs)  # an id is only good while its tensor lives
         self._paths: dict[int, dict[int, Path]] = {}
         for number, tensor in enumerate(inputs):
@@ -108,10 +112,13 @@ class _Watch(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func in ELEMENTWISE:
-            result: Any = torch.empty_like(args[0])
+        self.operators += 1
+        if func in ELEMENTWISE and all(
+            getattr(arg, "shape", None) == args[0].shape for arg in args[: ELEMENTWISE[func]]
+        ):
+            result: Any = _like(args[0])
         elif func is aten.native_batch_norm.default:
-            result = torch.empty_like(args[0]), torch.empty_like(args[3]), torch.empty_like(args[4])
+            result = _like(args[0]), _like(args[3]), _like(args[4])
         else:
             result = func(*args, **(kwargs or {}))
         outputs = list(_tensors((result,)))
@@ -153,9 +160,15 @@ class _Blank(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func in FILLING and args:
-            return args[0]
-        return func(*args, **(kwargs or {}))
+        options = kwargs or {}
+        if func in FILLING:
+            return args[0] if args else options["tensor"]
+        return func(*args, **options)
+
+
+def _like(tensor: Tensor) -> Tensor:
+    """``torch.empty_like``, which takes 0.1 ms on the meta device, in 5 us."""
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
 
 
 def _pair(value: Any) -> tuple[float, float]:
@@ -212,5 +225,6 @@ def _profiled(
         sum(p.numel() for p in module.parameters() if p.requires_grad),
         watch.macs // BATCH,
         watch.written // BATCH,
+        watch.operators,
         tuple(paths.get(number) for number in range(len(images))),
     )
