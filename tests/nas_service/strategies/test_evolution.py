@@ -48,7 +48,7 @@ def test_child_of_the_best_differs_in_one_decision() -> None:
 @pytest.mark.parametrize("state", ["infeasible", "failed", "completed"])
 def test_without_a_result_no_trial_is_a_parent(state: str) -> None:
     """The completed one here has no finite value."""
-    strategy = evolution(4, 4)
+    strategy = evolution(4, 1)  # the parent is anyone of the population
     for number in range(3):
         values = (float("nan"),) if state == "completed" else None
         strategy.observe(ObservedTrial(number, sample(*[number] * 4), state, values, 1))  # type: ignore[arg-type]
@@ -71,9 +71,11 @@ def test_tried_decisions_are_not_proposed_again() -> None:
     neighbours = {(*[1] * place, digit, *[1] * (3 - place)) for place in range(4) for digit in DIGITS if digit != 1}
     for number, digits in enumerate(sorted(neighbours - {(1, 1, 7, 1)}), 1):
         strategy.observe(ObservedTrial(number, sample(*digits), "failed", None, None))
-    proposed = [asked(SETTING, strategy.propose(number)) for number in range(100, 120)]
     tried = {sample(*digits) for digits in neighbours - {(1, 1, 7, 1)}} | {sample(1, 1, 1, 1)}
-    assert not tried & set(proposed)
+    restored = evolution(2, 2)
+    restored.restore(strategy.snapshot())
+    for lived in (strategy, restored):
+        assert not tried & {asked(SETTING, lived.propose(number)) for number in range(100, 120)}
 
 
 def test_first_population_is_random() -> None:

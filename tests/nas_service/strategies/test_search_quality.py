@@ -9,11 +9,10 @@ import pytest
 from strategy_tables import Table, conditional, nas_bench_201, nas_bench_macro, regrets
 
 from nas_service.strategies.evolution import EvolutionConfig
-from nas_service.strategies.rl import RlConfig
 
 LEARNING = ("tpe", "evolution", "rl")
 SEEDS = range(10)
-RUNS = {"tpe": 4, "evolution": 16, "rl": 4}
+RUNS = {"tpe": 3, "evolution": 16, "rl": 3}
 """Seeds on the large tables: as many as seconds allow."""
 SIGNIFICANT = 2.26
 """Student's t for p < 0.05, two-sided, 9 degrees of freedom."""
@@ -48,10 +47,7 @@ def test_beats_random_on_trained_networks(name: str, load: object, limit: float,
     assert found.mean() < 0.7 * at_random.mean()
 
 
-def test_options_matter() -> None:
+def test_options_matter(random_on_toy: np.ndarray) -> None:
     """A population that is never selected from is random search with small steps: the comparison above can fail."""
-    aimless = regrets(conditional(), "evolution", SEEDS, 60, EvolutionConfig(population=20, sample=1))
-    slow = regrets(conditional(), "rl", SEEDS, 60, RlConfig(preset="zoph-le"))
-    at_random = regrets(conditional(), "random", SEEDS, 60)
-    for found in (aimless, slow):
-        assert paired_t(at_random[:, 30:].mean(axis=1), found[:, 30:].mean(axis=1)) < SIGNIFICANT
+    found = regrets(conditional(), "evolution", SEEDS, 60, EvolutionConfig(population=20, sample=1))
+    assert paired_t(random_on_toy[:, 30:].mean(axis=1), found[:, 30:].mean(axis=1)) < SIGNIFICANT
