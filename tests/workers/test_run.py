@@ -81,6 +81,8 @@ def test_a_corrupt_or_foreign_checkpoint_means_starting_over_and_is_told(tmp_pat
     list(islice(run(task), 2))
     assert "replayed" not in next(run(task.model_copy(update={"seed": 5})))
     list(islice(run(task), 2))
+    assert "replayed" not in next(run(task.model_copy(update={"dataset": DatasetSpec(name="digits", max_train=199)})))
+    list(islice(run(task), 2))
     assert "replayed" not in next(run(task.model_copy(update={"resume": False})))
 
 

@@ -148,6 +148,23 @@ def test_a_loss_that_is_not_finite_ends_the_run(start: float) -> None:
         list(train(net, few_digits(), recipe(), 1, 0, CPU))
 
 
+class NanInTraining(nn.Module):
+    """A classifier whose training loss alone is NaN."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.linear(x.flatten(1))
+        return logits * math.nan if self.training else logits.detach().zero_()
+
+
+def test_a_training_loss_that_is_not_finite_ends_the_run() -> None:
+    with pytest.raises(NonFinite, match="training loss is nan in epoch 1"):
+        list(train(NanInTraining(), few_digits(), recipe(), 1, 0, CPU))
+
+
 def test_batches_are_of_nearly_equal_size_and_hold_every_image_once(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
 
@@ -156,9 +173,11 @@ def test_batches_are_of_nearly_equal_size_and_hold_every_image_once(monkeypatch:
         return images
 
     monkeypatch.setattr(training, "augmented", noted)
-    list(train(network(), few_digits(), recipe(batch_size=199), 1, 0, CPU))
-    assert [len(rows) for rows in seen] == [100, 100]
-    assert sorted(torch.cat(seen).tolist()) == list(range(200))
+    list(train(network(), few_digits(), recipe(batch_size=199), 2, 0, CPU))
+    assert [len(rows) for rows in seen] == [100, 100] * 2
+    first, second = torch.cat(seen[:2]).tolist(), torch.cat(seen[2:]).tolist()
+    assert sorted(first) == sorted(second) == list(range(200))
+    assert first != second
 
 
 def test_norms_and_biases_are_not_decayed_unless_asked() -> None:
