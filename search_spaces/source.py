@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from search_spaces import catalogue
 from search_spaces.architecture import Architecture, Arg
@@ -33,11 +33,11 @@ def source(architecture: Architecture, title: str = "") -> str:
         definitions.add(catalogue.BLOCKS[looked_into.architecture.nodes[number - 1].block])
     imports = definitions.imports({"from torch import Tensor", "from torch import nn"})
     top = "\n\n".join(["\n".join(lines) for lines in (imports, definitions.constants()) if lines])
-    text = (
-        "\n\n\n".join([f"{_header(looked_into, title)}\n\n{top}", *definitions.texts(), _model(looked_into, live)])
-        + "\n"
-    )
-    check_source(text, definitions.names | {"Model"})
+    shared = _shared(looked_into, live)
+    tables = ["\n".join(line for value, name in shared.items() for line in _table(name, value))] if shared else []
+    parts = [f"{_header(looked_into, title)}\n\n{top}", *definitions.texts(), *tables]
+    text = "\n\n\n".join([*parts, _model(looked_into, live, shared)]) + "\n"
+    check_source(text, definitions.names | {"Model"}, set(shared.values()))
     return text
 
 
@@ -55,7 +55,27 @@ def _header(looked_into: Walk, title: str) -> str:
     return '"""' + "\n".join([*lines, f"Architecture {looked_into.architecture.fingerprint()}"]) + '\n"""'
 
 
-def _model(looked_into: Walk, live: tuple[int, ...]) -> str:
+class _Constant(str):
+    """Name of a table above the model."""
+
+
+def _shared(looked_into: Walk, live: tuple[int, ...]) -> dict[Arg, str]:
+    """Long tuples that several nodes have for an argument, and the names they get: NODES_1, NODES_2."""
+    counts: dict[tuple[str, Arg], int] = {}
+    for number in live:
+        for name, value in looked_into.architecture.nodes[number - 1].args.items():
+            if isinstance(value, tuple) and len(_literal(value)) > 40:
+                counts[name, value] = counts.get((name, value), 0) + 1
+    often = [key for key, count in counts.items() if count > 1]
+    return {value: f"{name.upper()}_{i}" for i, (name, value) in enumerate(often, 1)}
+
+
+def _table(name: str, value: Arg) -> Iterator[str]:
+    items = value if isinstance(value, tuple) else (value,)
+    return _broken(f"{name} = (", [("", item) for item in items], ")", 0)
+
+
+def _model(looked_into: Walk, live: tuple[int, ...], shared: dict[Arg, str]) -> str:
     shape = ", ".join(map(str, looked_into.architecture.task.input_shape))
     lines = [
         "class Model(nn.Module):",
@@ -63,14 +83,14 @@ def _model(looked_into: Walk, live: tuple[int, ...]) -> str:
         "",
         "    def __init__(self) -> None:",
         "        super().__init__()",
-        *(line for number in live for line in _constructor(looked_into, number)),
+        *(line for number in live for line in _constructor(looked_into, number, shared)),
         "",
         *_forward(looked_into, live),
     ]
     return "\n".join(lines)
 
 
-def _constructor(looked_into: Walk, number: int) -> Iterator[str]:
+def _constructor(looked_into: Walk, number: int, shared: dict[Arg, str]) -> Iterator[str]:
     """``self.stage1_block1 = BasicBlock(16, out_channels=32, stride=2)``, broken as a formatter would break it."""
     node = looked_into.architecture.nodes[number - 1]
     block = catalogue.BLOCKS[node.block]
@@ -82,7 +102,7 @@ def _constructor(looked_into: Walk, number: int) -> Iterator[str]:
     fields = arguments(block).model_fields
     for name, value in node.args.items():
         if fields[name].is_required() or repr(value) != repr(fields[name].default):
-            values.append((f"{name}=", value))
+            values.append((f"{name}=", _Constant(shared[value]) if value in shared else value))
     head = f"        self.{looked_into.names[number - 1]} = {block.__name__}("
     return _broken(head, values, ")", 8)
 
@@ -107,6 +127,8 @@ def _broken(head: str, values: list[tuple[str, Arg]], tail: str, indent: int) ->
 
 
 def _literal(value: Arg) -> str:
+    if isinstance(value, _Constant):
+        return str(value)
     if isinstance(value, tuple):
         inner = ", ".join(map(_literal, value))
         return f"({inner},)" if len(value) == 1 else f"({inner})"
@@ -139,8 +161,11 @@ def _forward(looked_into: Walk, live: tuple[int, ...]) -> Iterator[str]:
         yield line + shape if len(line + shape) <= WIDTH else line
 
 
-def check_source(text: str, names: set[str]) -> None:
-    """Raise SourceError unless ``text`` is imports of torch, definitions called ``names``, and a Model of literals."""
+def check_source(text: str, names: Collection[str], tables: Collection[str] = ()) -> None:
+    """Raise SourceError unless ``text`` is imports of torch, definitions called ``names``, and a Model of literals.
+
+    ``tables`` are names that stand for literals.
+    """
     tree = ast.parse(text)
     compile(tree, "model.py", "exec")
     for statement in tree.body:
@@ -152,7 +177,10 @@ def check_source(text: str, names: set[str]) -> None:
             wrong = [] if statement.name in names else [statement.name]
         elif isinstance(statement, ast.Assign | ast.AnnAssign):
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-            wrong = [ast.unparse(target) for target in targets if ast.unparse(target) not in names]
+            assigned = [ast.unparse(target) for target in targets]
+            wrong = [name for name in assigned if name not in names and name not in tables]
+            if statement.value is not None and any(name in tables for name in assigned):
+                _check_literal(statement.value)
         else:
             wrong = [] if isinstance(statement, ast.Expr) and statement is tree.body[0] else [ast.unparse(statement)]
         if wrong:
@@ -160,16 +188,21 @@ def check_source(text: str, names: set[str]) -> None:
     model = next(s for s in tree.body if isinstance(s, ast.ClassDef) and s.name == "Model")
     constructor = next(s for s in model.body if isinstance(s, ast.FunctionDef) and s.name == "__init__")
     for statement in constructor.body[1:]:
-        _check_node_line(statement, names)
+        _check_node_line(statement, names, tables)
 
 
-def _check_node_line(statement: ast.stmt, names: set[str]) -> None:
+def _check_node_line(statement: ast.stmt, names: Collection[str], tables: Collection[str]) -> None:
     """``self.name = Block(literals)`` and nothing else."""
     call = statement.value if isinstance(statement, ast.Assign) else None
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id not in names:
         raise SourceError(f"model.py line {statement.lineno}: not a known block")
     for value in (*call.args, *(keyword.value for keyword in call.keywords)):
-        try:
-            ast.literal_eval(value)
-        except ValueError as error:
-            raise SourceError(f"model.py line {statement.lineno}: {ast.unparse(value)[:80]} is no literal") from error
+        if not (isinstance(value, ast.Name) and value.id in tables):
+            _check_literal(value)
+
+
+def _check_literal(value: ast.expr) -> None:
+    try:
+        ast.literal_eval(value)
+    except ValueError as error:
+        raise SourceError(f"model.py line {value.lineno}: {ast.unparse(value)[:80]} is no literal") from error
