@@ -136,9 +136,11 @@ def _phrase(name: str, value: Arg) -> str:
         return name.replace("_", " ") if value else f"no {name.replace('_', ' ')}"
     if isinstance(value, tuple):
         return f"{len(value)} {name.replace('_', ' ')}"
-    if isinstance(value, str):
-        return value.replace("_", " ")
-    return f"{name.replace('_', ' ')} {value}"
+    if value == "none":
+        return f"no {name}"
+    if isinstance(value, str) and name in ("activation", "kind"):
+        return value
+    return f"{name} {value}".replace("_", " ")
 
 
 def _colours(node: Node) -> tuple[str, str]:
