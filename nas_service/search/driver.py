@@ -187,7 +187,11 @@ class Driver:
     def _heartbeat(self) -> None:
         """Renew the lease, count the time, obey cancel and pause. Ends the whole process when the lease is lost: nothing may be written then."""
         stopping_since: float | None = None
+        parent = os.getppid()
         while not self._done.wait(self._settings.heartbeat_seconds if stopping_since is None else 0.3):
+            if os.getppid() != parent:
+                log.error("Ray, which started this driver, is gone")
+                os._exit(4)
             try:
                 state, used = self._ledger.beat()
             except LeaseLost as lost:

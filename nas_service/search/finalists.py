@@ -134,7 +134,7 @@ class Winner:
 
 
 def choose_winner(plan: Plan, database: Database, search_id: str) -> Winner | None:
-    """The best finalist by mean of the first objective over its seeds (costs do not change with the seed); else the best trial with weights.
+    """The best finalist by mean of the first objective over its seeds; without finalists the best trial, one with weights if there is one.
 
     Among several objectives the first decides; the whole front stays available.
     """
@@ -160,9 +160,9 @@ def choose_winner(plan: Plan, database: Database, search_id: str) -> Winner | No
         best = max(groups[number], key=lambda f: (float(f.metrics.get("val_accuracy") or 0.0), -f.seed))
         seeds = {str(f.seed): float(f.metrics["val_accuracy"]) for f in groups[number] if "val_accuracy" in f.metrics}
         return Winner(number, best.seed, best.weights or {}, best.metrics, seeds)
-    for trial in ranked:
-        if trial.weights:
-            accuracy = trial.metrics.get("val_accuracy")
-            seeds = {str(plan.request.seed): float(accuracy)} if accuracy is not None else {}
-            return Winner(trial.number, None, trial.weights, trial.metrics, seeds)
-    return None
+    trial = next((trial for trial in ranked if trial.weights), ranked[0] if ranked else None)
+    if trial is None:
+        return None
+    accuracy = trial.metrics.get("val_accuracy")
+    seeds = {str(plan.request.seed): float(accuracy)} if accuracy is not None else {}
+    return Winner(trial.number, None, trial.weights or {}, trial.metrics, seeds)
