@@ -59,15 +59,30 @@ def service(data: Path, *, keep: bool) -> Iterator[Client]:
     """The service as a process of its own, on free ports, with SQLite and a Ray head of its own; stopped at the end unless kept."""
     port, optuna_port = free_port(), free_port()
     log = data.parent / "server.log"
-    command = [sys.executable, "-m", "nas_service", "serve", "--port", str(port), "--optuna-port", str(optuna_port), "--data", str(data)]
+    command = [
+        sys.executable,
+        "-m",
+        "nas_service",
+        "serve",
+        "--port",
+        str(port),
+        "--optuna-port",
+        str(optuna_port),
+        "--data",
+        str(data),
+    ]
     with log.open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
+        )
     client = Client(f"http://127.0.0.1:{port}", token="not known yet")
     try:
         wait_until_ready(client, process, log)
         token = (data / "admin.token").read_text().strip()
         yield Client(client.url, token)
-        print(f"\n  pages    {client.url}/\n  optuna   http://127.0.0.1:{optuna_port}/\n  ray      {client.url}/ray/\n  token    {data / 'admin.token'}")
+        print(
+            f"\n  pages    {client.url}/\n  optuna   http://127.0.0.1:{optuna_port}/\n  ray      {client.url}/ray/\n  token    {data / 'admin.token'}"
+        )
         if keep:
             print(f"\n  The service runs on. Stop it with: kill {process.pid}")
     finally:
@@ -96,7 +111,9 @@ def classify_without_us(package: Path) -> str:
         "print(predict(load(), samples['pixels'][:8]), samples['labels'][:8].tolist())\n"
     )
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
-    done = subprocess.run([sys.executable, "-c", code], cwd=package, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=package, env=environment, capture_output=True, text=True, check=False
+    )
     return done.stdout.strip() or done.stderr.strip()
 
 
@@ -110,7 +127,10 @@ def main() -> None:
     package = OUTPUT.resolve() / "digits-network"
     shutil.rmtree(package, ignore_errors=True)
     with service(data, keep=keep) as client:
-        print(f"service ready at {client.url} after {duration(time.monotonic() - started)}\n\nPOST /v1/searches\n{json.dumps(REQUEST, indent=2)}\n", flush=True)
+        print(
+            f"service ready at {client.url} after {duration(time.monotonic() - started)}\n\nPOST /v1/searches\n{json.dumps(REQUEST, indent=2)}\n",
+            flush=True,
+        )
         search_id = client.submit(REQUEST)["id"]
         search = follow(client, search_id, plain=not sys.stderr.isatty())
         if search["state"] != "succeeded":
@@ -121,7 +141,7 @@ def main() -> None:
         print("\n" + checked.stdout.strip() + checked.stderr.strip())
         print("predictions of model.py, and the truth:", classify_without_us(package))
         winner, costs = search["winner"], client.trial(search_id, search["winner"]["trial"])["metrics"]
-        latency = [row for row in (package / "README.md").read_text().splitlines() if row.startswith("| cpu | 1 ")][0]
+        latency = next(row for row in (package / "README.md").read_text().splitlines() if row.startswith("| cpu | 1 "))
         accuracy = winner["test"]["test_accuracy"]
         print(
             f"\nThe winner: trial {winner['trial']} of {search['progress']['counted']}, chosen among {search['progress']['finalists']} full trainings\n"

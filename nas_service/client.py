@@ -53,7 +53,9 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -61,12 +63,19 @@ class Client:
 
     # -- requests --------------------------------------------------------------------------------------------------
 
-    def request(self, method: str, path: str, *, body: Any = None, params: Mapping[str, Any] | None = None, **headers: str) -> Any:
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
         """One request; parsed JSON, text, or None for an empty answer."""
         given = {name: value for name, value in (params or {}).items() if value is not None}
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
-            answer = self._http.request(method, path, json=body, params=given, headers=named)
+            answer = self._http.request(method, path, json=body, params=given, headers=dict(headers or {}))
         except httpx.HTTPError as error:
             raise Unreachable(f"no server answers at {self.url}: {error or type(error).__name__}") from error
         if answer.status_code >= 400:
@@ -88,8 +97,8 @@ class Client:
 
     def submit(self, request: Mapping[str, Any], *, key: str | None = None) -> dict[str, Any]:
         """Start a search; the same ``key`` and request again gives the same search."""
-        headers = {"Idempotency_Key": key} if key else {}
-        return dict(self.request("POST", "/v1/searches", body=dict(request), **headers))
+        headers = {"Idempotency-Key": key} if key else {}
+        return dict(self.request("POST", "/v1/searches", body=dict(request), headers=headers))
 
     def dry_run(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """What a search would be; nothing is stored."""
@@ -141,7 +150,11 @@ class Client:
             fields: dict[str, str] = {}
             for line in answer.iter_lines():
                 if not line and fields:
-                    yield {"id": int(fields.get("id", after)), "event": fields.get("event", ""), **json.loads(fields.get("data", "{}"))}
+                    yield {
+                        "id": int(fields.get("id", after)),
+                        "event": fields.get("event", ""),
+                        **json.loads(fields.get("data", "{}")),
+                    }
                     fields = {}
                 elif line and not line.startswith(":"):
                     name, _, value = line.partition(": ")

@@ -52,7 +52,7 @@ async def ray_dashboard(_: Viewer, state: StateDep, request: Request, path: str 
     try:
         upstream = await client.send(
             client.build_request(
-                "GET", f"{state.cluster.url}/{quote(path)}", params=request.query_params.multi_items(), headers=headers
+                "GET", f"{state.cluster.url}/{quote(path)}", params=str(request.query_params), headers=headers
             ),
             stream=True,
         )

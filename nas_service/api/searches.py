@@ -38,6 +38,7 @@ from nas_service.datasets import described
 from nas_service.errors import Conflict, PreconditionFailed
 from nas_service.search import status
 from nas_service.search.dry_run import Outlook, outlook
+from nas_service.search.ledger import append_event
 from nas_service.search.plan import make_plan
 from nas_service.search.request import Name, SearchRequest, Strict
 
@@ -142,7 +143,7 @@ def patch_search(
         if if_match not in (None, "*", f'"{search.last_event}"'):
             raise PreconditionFailed(f"the search is at version {search.last_event}, not {if_match}")
         search.name = body.name
-        status.append_event(session, search_id, "search_renamed", {"name": body.name})
+        append_event(session, search_id, "search_renamed", {"name": body.name})
         session.flush()
         session.refresh(search)
         return search_view(session, search)

@@ -50,10 +50,18 @@ def _options(schema: dict[str, Any]) -> str:
 @click.option("--classes", default=10, show_default=True)
 @click.option("--options", default="{}", help="Options of the space, as JSON.")
 @click.pass_context
-def space_sample(context: click.Context, name: str, count: int, seed: int, shape: str, classes: int, options: str) -> None:
+def space_sample(
+    context: click.Context, name: str, count: int, seed: int, shape: str, classes: int, options: str
+) -> None:
     """Draw architectures of a space at random."""
     try:
-        body = {"count": count, "seed": seed, "classes": classes, "input_shape": [int(n) for n in shape.split(",")], "options": json.loads(options)}
+        body = {
+            "count": count,
+            "seed": seed,
+            "classes": classes,
+            "input_shape": [int(n) for n in shape.split(",")],
+            "options": json.loads(options),
+        }
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
     with connect(context) as client:
@@ -105,7 +113,16 @@ def dataset_ls(context: click.Context) -> None:
     for d in found:
         info = d["info"] or {}
         shape = "×".join(map(str, info.get("input_shape", [])))
-        rows.append([d["name"], shape, info.get("classes"), info.get("train"), info.get("test"), d["problem"] or d["source"]["path"]])
+        rows.append(
+            [
+                d["name"],
+                shape,
+                info.get("classes"),
+                info.get("train"),
+                info.get("test"),
+                d["problem"] or d["source"]["path"],
+            ]
+        )
     show(context, found, table(rows, ["data set", "image", "classes", "train", "test", "where"]))
 
 
@@ -118,7 +135,11 @@ def dataset_add(context: click.Context, name: str, kind: str, path: str) -> None
     """Register files that lie inside the server's data folders."""
     with connect(context) as client:
         found = client.request("POST", "/v1/datasets", body={"name": name, "format": kind, "path": path})
-    show(context, found, f"data set {name}: {found['info']['train']} + {found['info']['test']} images, {found['info']['classes']} classes")
+    show(
+        context,
+        found,
+        f"data set {name}: {found['info']['train']} + {found['info']['test']} images, {found['info']['classes']} classes",
+    )
 
 
 @dataset.command("rm")

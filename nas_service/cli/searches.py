@@ -67,7 +67,8 @@ def summary(search: dict[str, Any]) -> str:
     progress, request = search["progress"], search["request"]
     states = ", ".join(f"{count} {state}" for state, count in sorted(progress["states"].items())) or "none yet"
     lines = [
-        f"{click.style(search['name'], bold=True)}  {search['id']}  {search['state']}" + (f" ({search['stage']})" if search["state"] == "running" else ""),
+        f"{click.style(search['name'], bold=True)}  {search['id']}  {search['state']}"
+        + (f" ({search['stage']})" if search["state"] == "running" else ""),
         f"  {request['space']['name']} on {request['dataset']['name']} by {request['strategy']['name']}",
         f"  trials   {progress['counted']}/{progress['max_trials']}: {states}",
         f"  best     {best_of(search)}" + (f"  (trial {search['best']['number']})" if search["best"] else ""),
@@ -78,7 +79,9 @@ def summary(search: dict[str, Any]) -> str:
     winner = search["winner"]
     if winner:
         tested = f", test accuracy {figure(winner['test']['test_accuracy'])}" if winner.get("test") else ""
-        lines.append(f"  winner   trial {winner['trial']}, val_accuracy {figure(winner['val_accuracy'].get('mean'))} over {len(winner['seeds'])} seeds{tested}")
+        lines.append(
+            f"  winner   trial {winner['trial']}, val_accuracy {figure(winner['val_accuracy'].get('mean'))} over {len(winner['seeds'])} seeds{tested}"
+        )
     return "\n".join(lines)
 
 
@@ -112,7 +115,11 @@ def submit(context: click.Context, file: Any, dry_run: bool, watching: bool, key
 
 def _outlook(outlook: dict[str, Any]) -> str:
     size = outlook["size"]
-    count = f"{size['estimate']:.0f}" if size["exact"] else f"about {size['estimate']:.2g} ({size['low']:.2g} to {size['high']:.2g})"
+    count = (
+        f"{size['estimate']:.0f}"
+        if size["exact"]
+        else f"about {size['estimate']:.2g} ({size['low']:.2g} to {size['high']:.2g})"
+    )
     rows = [[name, figure(r["least"]), figure(r["median"]), figure(r["most"])] for name, r in outlook["costs"].items()]
     share = f"{outlook['feasible_share']:.0%} of {outlook['samples']} samples meet the constraints"
     return f"{count} different samples; {share}\n{table(rows, ['cost', 'least', 'median', 'most'])}"
@@ -126,7 +133,14 @@ def ls(context: click.Context, limit: int) -> None:
     with connect(context) as client:
         found = [item for item, _ in zip(client.searches(), range(limit), strict=False)]
     rows = [
-        [s["id"], s["name"], s["state"], f"{s['progress']['counted']}/{s['progress']['max_trials']}", best_of(s), duration(s["progress"]["eta_seconds"])]
+        [
+            s["id"],
+            s["name"],
+            s["state"],
+            f"{s['progress']['counted']}/{s['progress']['max_trials']}",
+            best_of(s),
+            duration(s["progress"]["eta_seconds"]),
+        ]
         for s in found
     ]
     show(context, found, table(rows, ["id", "name", "state", "trials", "best", "left"]) if rows else "no searches yet")
@@ -150,7 +164,9 @@ def watch(context: click.Context, search_id: str) -> None:
     from nas_service.cli.watching import follow
 
     with connect(context) as client:
-        ended = follow(client, search_id, plain=context.obj["json"] or not sys.stdout.isatty(), as_json=context.obj["json"])
+        ended = follow(
+            client, search_id, plain=context.obj["json"] or not sys.stdout.isatty(), as_json=context.obj["json"]
+        )
     show(context, ended, summary(ended))
     sys.exit(0 if ended["state"] == "succeeded" else 1)
 
@@ -198,8 +214,21 @@ def trial_ls(context: click.Context, search_id: str, state: str | None) -> None:
     rows = []
     for t in found:
         metrics, failure = t["metrics"], t["failure"]
-        note = f"{failure['kind']}: {failure['message']}" if failure else f"as trial {t['reused_from'][1]}" if t["reused_from"] else ""
-        row = [t["number"], t["state"], t["epoch"], figure(metrics.get("val_accuracy")), figure(metrics.get("params")), figure(metrics.get("macs"))]
+        note = (
+            f"{failure['kind']}: {failure['message']}"
+            if failure
+            else f"as trial {t['reused_from'][1]}"
+            if t["reused_from"]
+            else ""
+        )
+        row = [
+            t["number"],
+            t["state"],
+            t["epoch"],
+            figure(metrics.get("val_accuracy")),
+            figure(metrics.get("params")),
+            figure(metrics.get("macs")),
+        ]
         rows.append([*row, duration(t["train_seconds"]), note[:80]])
     header = ["trial", "state", "epoch", "val_accuracy", "params", "macs", "trained", "note"]
     show(context, found, table(rows, header) if rows else "no trials yet")
@@ -297,7 +326,9 @@ def export(context: click.Context, search_id: str, number: int | None, to: Path 
     with connect(context) as client:
         made = client.export(search_id, number)
         files = client.download(made["id"], folder)
-    text = "\n".join([*(f"  {path}  ({path.stat().st_size:,} bytes)" for path in files), f"check it: cd {folder} && python check.py"])
+    text = "\n".join(
+        [*(f"  {path}  ({path.stat().st_size:,} bytes)" for path in files), f"check it: cd {folder} && python check.py"]
+    )
     show(context, {**made, "folder": str(folder)}, text)
 
 

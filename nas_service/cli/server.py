@@ -55,7 +55,11 @@ def doctor(context: click.Context) -> None:
     if context.obj["json"]:
         click.echo(json.dumps({"findings": findings, "ok": not wrong}, indent=2))
     else:
-        marks = {"fine": click.style("✓", fg="green"), "note": click.style("·", fg="yellow"), "wrong": click.style("✗", fg="red")}
+        marks = {
+            "fine": click.style("✓", fg="green"),
+            "note": click.style("·", fg="yellow"),
+            "wrong": click.style("✗", fg="red"),
+        }
         for finding in findings:
             click.echo(f" {marks[finding['state']]} {finding['what']:<16} {finding['found']}")
     sys.exit(1 if wrong else 0)
@@ -107,9 +111,17 @@ def _server(options: dict[str, Any]) -> list[dict[str, str]]:
             return [*found, _finding("wrong", "token", error.detail)]
     for dataset in datasets:
         state = "wrong" if dataset["problem"] else "fine"
-        size = f"{dataset['info']['train']} + {dataset['info']['test']} images" if dataset["info"] else dataset["problem"]
+        size = (
+            f"{dataset['info']['train']} + {dataset['info']['test']} images" if dataset["info"] else dataset["problem"]
+        )
         found.append(_finding(state, "data set", f"{dataset['name']}: {size}"))
-    found.append(_finding("wrong" if cluster.get("problem") else "fine", "cluster", cluster.get("problem") or f"{cluster['executor']}, {len(cluster['nodes'])} nodes"))
+    found.append(
+        _finding(
+            "wrong" if cluster.get("problem") else "fine",
+            "cluster",
+            cluster.get("problem") or f"{cluster['executor']}, {len(cluster['nodes'])} nodes",
+        )
+    )
     return found
 
 

@@ -29,7 +29,13 @@ def follow(client: Client, search_id: str, *, plain: bool, as_json: bool = False
 
 
 def _with_bar(client: Client, search_id: str) -> None:
-    columns = (TextColumn("{task.description}"), BarColumn(30), TextColumn("{task.percentage:>3.0f} %"), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(30),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(search_id, total=1.0, note="")
         for event in client.events(search_id):
@@ -38,12 +44,17 @@ def _with_bar(client: Client, search_id: str) -> None:
             search = client.search(search_id)
             progress = search["progress"]
             note = f"{progress['counted']}/{progress['max_trials']} trials · best {best_of(search)} · {duration(progress['eta_seconds'])} left"
-            bar.update(task, completed=progress["fraction"], description=f"{search['name']} {search['state']}", note=note)
+            bar.update(
+                task, completed=progress["fraction"], description=f"{search['name']} {search['state']}", note=note
+            )
 
 
 def _line(event: dict[str, Any]) -> str:
     """One event as a line: time, what, where, figures."""
     skip = {"id", "event", "at"}
     values = {key: value for key, value in event.items() if key not in skip and value is not None}
-    shown = "  ".join(f"{key} {', '.join(map(figure, value)) if isinstance(value, list) else figure(value)}" for key, value in values.items())
+    shown = "  ".join(
+        f"{key} {', '.join(map(figure, value)) if isinstance(value, list) else figure(value)}"
+        for key, value in values.items()
+    )
     return f"{str(event['at'])[11:19]}  {event['event'].replace('_', ' '):<20} {shown}"

@@ -69,7 +69,9 @@ class Database:
 
     def now(self, session: Session) -> float:
         """Seconds since 1970 by the database's clock: the one clock that leases are measured by."""
-        expression = "(julianday('now') - 2440587.5) * 86400.0" if self.sqlite else "extract(epoch from clock_timestamp())"
+        expression = (
+            "(julianday('now') - 2440587.5) * 86400.0" if self.sqlite else "extract(epoch from clock_timestamp())"
+        )
         return float(session.execute(sa.text(f"SELECT {expression}")).scalar_one())
 
     def check(self) -> None:

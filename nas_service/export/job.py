@@ -71,7 +71,11 @@ def make(database: Database, settings: Settings, export_id: str) -> dict[str, An
             test_accuracy=_tested(search, trial.number, export.seed),
             costs=costs,
             latency=_latencies(architecture, path, weights["sha256"]),
-            recipe={**request.recipe.model_dump(mode="json"), "epochs": (kept or trial).epoch, "weights_of_epoch": weights["epoch"]},
+            recipe={
+                **request.recipe.model_dump(mode="json"),
+                "epochs": (kept or trial).epoch,
+                "weights_of_epoch": weights["epoch"],
+            },
             search_id=search.id,
             search_name=search.name,
             strategy=str(request.strategy["name"]),
@@ -89,7 +93,9 @@ def make(database: Database, settings: Settings, export_id: str) -> dict[str, An
     }
 
 
-def _accuracy_of_weights(kept: Finalist | None, trial: Trial, weights: dict[str, Any], metrics: dict[str, Any]) -> float | None:
+def _accuracy_of_weights(
+    kept: Finalist | None, trial: Trial, weights: dict[str, Any], metrics: dict[str, Any]
+) -> float | None:
     """Validation accuracy of the epoch whose weights were kept; None where that epoch's figure is not at hand."""
     if kept is not None:
         return next((float(p["val_accuracy"]) for p in kept.curve if p["epoch"] == weights["epoch"]), None)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -18,6 +19,7 @@ from nas_service.database.session import Database
 from nas_service.database.tables import Export
 from nas_service.errors import Conflict, NasError
 from nas_service.search import status
+from nas_service.search.ledger import append_event
 from nas_service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -56,7 +58,7 @@ def request_export(session: Session, search_id: str, number: int | None) -> tupl
     )
     session.add(export)
     session.flush()
-    status.append_event(session, search_id, "export_queued", {"export": export.id, "trial": number})
+    append_event(session, search_id, "export_queued", {"export": export.id, "trial": number})
     return export, True
 
 
@@ -107,7 +109,7 @@ class Exporter:
             if export is None:
                 return None
             export.state, export.owner, export.lease_until = "running", self._owner, now + LIMIT_SECONDS + 60
-            status.append_event(session, export.search_id, "export_running", {"export": export.id})
+            append_event(session, export.search_id, "export_running", {"export": export.id})
             return export.id
 
         return self._database.write(work)
@@ -139,20 +141,13 @@ def _requeue(session: Session, export_id: str) -> None:
     session.execute(sa.update(Export).where(Export.id == export_id).values(state="queued", lease_until=None))
 
 
-def _finish(session: Session, export_id: str, result: dict[str, object] | None, reason: str) -> None:
+def _finish(session: Session, export_id: str, result: dict[str, Any] | None, reason: str) -> None:
     export = session.get(Export, export_id)
     if export is None or export.state != "running":
         return
-    export.state, export.reason, export.ended_at, export.lease_until = (
-        "ready" if result else "failed",
-        reason,
-        time.time(),
-        None,
-    )
+    export.state, export.reason = ("ready" if result else "failed"), reason
+    export.ended_at, export.lease_until = time.time(), None
     if result:
-        export.folder, export.manifest, export.certificate = (
-            str(result["folder"]),
-            result["manifest"],
-            result["certificate"],
-        )  # type: ignore[assignment]
-    status.append_event(session, export.search_id, f"export_{export.state}", {"export": export_id, "reason": reason})
+        export.folder = result["folder"]
+        export.manifest, export.certificate = result["manifest"], result["certificate"]
+    append_event(session, export.search_id, f"export_{export.state}", {"export": export_id, "reason": reason})

@@ -24,7 +24,7 @@ from typing import Any
 import httpx
 
 from nas_service.errors import Misconfigured, Unavailable
-from nas_service.settings import Settings
+from nas_service.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
 
@@ -76,14 +76,15 @@ class Cluster:
         ports = _free_ports(PORTS)
         folder = Path(tempfile.mkdtemp(prefix="nas-ray-"))  # short: unix sockets' paths are limited to 107 bytes
         log_path = self._settings.data_dir / "ray-head.log"
-        names = (
+        names = [
             "port",
             "dashboard-port",
             "ray-client-server-port",
             "dashboard-agent-listen-port",
             "metrics-export-port",
-        )
-        names += ("node-manager-port", "object-manager-port")
+            "node-manager-port",
+            "object-manager-port",
+        ]
         command = [
             sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats",
             "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--temp-dir={folder}",
@@ -242,3 +243,15 @@ def _birth(pid: int) -> str | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[0] == "Z" else fields[19]
+
+
+def main() -> None:
+    """``python -m nas_service.search.cluster``: exit code 0 when the cluster answers; a container's health check."""
+    try:
+        print(json.dumps(Cluster(load_settings()).version()))
+    except Unavailable as error:
+        sys.exit(error.detail)
+
+
+if __name__ == "__main__":
+    main()

@@ -79,7 +79,7 @@ class Named:
     trial_id: str
 
 
-class SourceSearcher(Searcher):
+class SourceSearcher(Searcher):  # type: ignore[misc]  # ray comes without types
     """Ray Tune's view of a source: what to run next, and how it went. Keeps the first error of the source and ends the run."""
 
     def __init__(self, source: Source) -> None:
@@ -136,7 +136,7 @@ class SourceSearcher(Searcher):
         """Nothing: the database is the truth."""
 
 
-class Reports(tune.Stopper):
+class Reports(tune.Stopper):  # type: ignore[misc]  # ray comes without types
     """Hands each report to the source, and stops the candidate when the source says so."""
 
     def __init__(self, searcher: SourceSearcher) -> None:
@@ -149,7 +149,7 @@ class Reports(tune.Stopper):
         return self._searcher.error is not None
 
 
-class Deaths(tune.Callback):  # type: ignore[misc]  # ray has no types
+class Deaths(tune.Callback):  # type: ignore[misc]  # ray comes without types
     """Hands the error of a worker that died to the source."""
 
     def __init__(self, searcher: SourceSearcher) -> None:

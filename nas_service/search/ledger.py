@@ -227,7 +227,9 @@ class Ledger:
         """Record what one epoch reported; ``replayed`` epochs come from a checkpoint and are recorded only where they are missing."""
 
         def work(session: Session) -> None:
-            if replayed and session.get(Measurement, (self.search_id, number, epoch)):
+            key = {"search_id": self.search_id, "number": number, "epoch": epoch}
+            known = session.get(Measurement, key) if replayed else None
+            if known is not None:
                 return
             session.merge(
                 Measurement(

@@ -6,7 +6,7 @@ import datetime
 import logging
 import queue
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -75,7 +75,7 @@ class Mirror:
     ) -> None:
         self._settings, self._search_id, self._objectives, self._database = settings, search_id, objectives, database
         self._study_name = f"{name} ({search_id})"
-        self._jobs: queue.Queue[tuple[str, tuple[Any, ...]] | None] = queue.Queue()
+        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._ids: dict[int, int] = {}
         """our trial number → Optuna's trial id"""
         self._thread = threading.Thread(target=self._run, name="optuna-mirror", daemon=True)
@@ -83,15 +83,15 @@ class Mirror:
 
     def epoch(self, number: int, epoch: int, metrics: Mapping[str, Any]) -> None:
         """One epoch was reported."""
-        self._jobs.put(("epoch", (number, epoch, dict(metrics))))
+        self._jobs.put(lambda: self._epoch(number, epoch, metrics))
 
     def started(self, number: int, questions: Sequence[Question]) -> None:
         """A trial runs."""
-        self._jobs.put(("started", (number, tuple(questions))))
+        self._jobs.put(lambda: self._started(number, questions))
 
     def ended(self, number: int, questions: Sequence[Question], ending: Ending) -> None:
         """A trial ended."""
-        self._jobs.put(("ended", (number, tuple(questions), ending)))
+        self._jobs.put(lambda: self._ended(number, questions, ending))
 
     def close(self, timeout_seconds: float = 20.0) -> None:
         """Write what is left, at most so long."""
@@ -103,8 +103,7 @@ class Mirror:
             self._storage = mirror_storage(self._settings)
             self._open()
             while (job := self._jobs.get()) is not None:
-                kind, args = job
-                {"epoch": self._epoch, "started": self._started, "ended": self._ended}[kind](*args)
+                job()
         except Exception:
             log.exception("Optuna's mirror of search %s is switched off; the search itself goes on", self._search_id)
 

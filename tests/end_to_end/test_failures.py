@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from nas_service.client import ApiError
 from tests.end_to_end.conftest import Service, drill
 
@@ -54,10 +56,7 @@ def test_a_search_whose_candidates_all_fail_says_why(service: Service) -> None:
 def test_a_drill_is_refused_where_it_is_not_allowed(service: Service) -> None:
     service.environment["NAS_ALLOW_DRILL"] = "false"
     client = service.start("--executor", "inline")
-    try:
+    with pytest.raises(ApiError) as refused:
         client.submit(drill(2))
-    except ApiError as error:
-        assert error.status == 422
-        assert error.errors[0]["pointer"] == "/evaluator/name"
-    else:
-        raise AssertionError("a drill was accepted")
+    assert refused.value.status == 422
+    assert refused.value.errors[0]["pointer"] == "/evaluator/name"
