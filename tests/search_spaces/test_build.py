@@ -15,6 +15,7 @@ from search_spaces.architecture import Architecture, ArchitectureError, Node, Ta
 from search_spaces.build import build, fingerprint, live_nodes, node_names, resolved, shapes
 from search_spaces.catalogue import BLOCKS, REFERENCES, UnknownNameError, block, block_schema
 from search_spaces.cost import costs
+from search_spaces.profile import profiled
 from search_spaces.signature import BlockError, arguments
 from search_spaces.source import source
 
@@ -198,6 +199,31 @@ def test_bombs_cost_little(name: str) -> None:
     with pytest.raises(ArchitectureError, match=r"allowed|cannot be built"):
         build(bomb)
     assert time.process_time() - start < 4
+
+
+@pytest.mark.parametrize(
+    ("task", "channels", "what"),
+    [(Task((3, 1, 1), 10), 100_000, "parameters"), (Task((3, 2048, 2048), 10), 1000, "multiply-accumulates")],
+)
+def test_each_total_has_its_own_limit(task: Task, channels: int, what: str) -> None:
+    nodes = (Node("conv_norm_act", (i,), {"out_channels": channels, "kernel": 1}) for i in range(4))
+    with pytest.raises(ArchitectureError, match=rf"\d+ {what} up to this node; allowed: \d+"):
+        build(network(*nodes, task=task))
+
+
+class Spread(nn.Module):
+    """y = mean of x over the image, times x: the smaller factor first."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.out_channels = in_channels
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((2, 3), keepdim=True) * x
+
+
+def test_shapes_are_broadcast_as_torch_does() -> None:
+    assert profiled(Spread, {}, ((3, 8, 6),), 1).out_shape == (3, 8, 6)
 
 
 def test_arguments_cannot_inject_code() -> None:
