@@ -33,21 +33,26 @@ class Candidate(Trainable):  # type: ignore[misc]  # ray comes without types
     """
 
     _reports: Iterator[Report] | None = None
+    _waiting: dict[str, Any]
+    """Config of the next candidate. Its folder is not touched before its first step: Tune sometimes makes an actor for
+    a trial that it then gives to another one, and the one that came too late must not wipe out the other's traces."""
 
     def setup(self, config: dict[str, Any]) -> None:
         adopt_orphans()
         warm_up()
         self._note_exits()
-        self._begin(config)
+        self._waiting = config
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._end()
-        self._begin(new_config)
+        self._waiting = new_config
         return True
 
     def step(self) -> Report:
         """The next report. The deadline counts the time spent in here, not the time that the driver takes to answer."""
-        assert self._reports is not None, "Tune calls setup or reset_config first"
+        if self._reports is None:
+            self._begin(self._waiting)
+        assert self._reports is not None, "_begin sets it"
         started = time.monotonic()
         limit = self._assignment.timeout_seconds
         with self._log.taking_output(), deadline(None if limit is None else limit - self._worked, self._trace):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from worker_samples import drill
 
 from workers.assignment import Failure
 from workers.containment import marked_processes
@@ -101,6 +102,27 @@ def test_a_flood_fills_no_disk(record: Record, top: Path) -> None:
 
 def test_no_child_is_left(record: Record, top: Path) -> None:
     assert marked_processes(top.name) == []
+
+
+def test_an_actor_that_never_steps_leaves_the_folder_alone(tmp_path: Path) -> None:
+    from workers.evaluate import Candidate  # brings Ray, which this module does not need otherwise
+
+    class Alone(Candidate):
+        """Without Tune's own set-up."""
+
+        def __init__(self) -> None:
+            self.reset_config({"assignment": drill(tmp_path / "c", "ok").model_dump(mode="json")})
+
+    Alone().cleanup()
+    assert not (tmp_path / "c").exists()
+    stepping, late = Alone(), Alone()
+    stepping.step()
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "c").iterdir()}
+    late.cleanup()
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "c").iterdir()} == before
+    assert TRACE in before
+    stepping.cleanup()
+    assert TRACE not in {path.name for path in (tmp_path / "c").iterdir()}
 
 
 def test_actors_are_reused(record: Record) -> None:
