@@ -60,7 +60,7 @@ def create_app(state: State) -> FastAPI:
         redoc_url=None,
     )
     app.state.nas = state
-    install_problems(app)
+    install_problems(app, pages.page_for_error)
     for part in (searches, trials, architectures, catalogue, datasets, exports, system, pages):
         app.include_router(part.router)
     app.include_router(ray_router)

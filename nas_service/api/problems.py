@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from nas_service.errors import NasError
@@ -33,11 +34,19 @@ def _respond(body: dict[str, Any], headers: dict[str, str] | None = None) -> JSO
     return JSONResponse(body, status_code=body["status"], headers=headers, media_type="application/problem+json")
 
 
-def install_problems(app: FastAPI) -> None:
-    """Turn every error of a route into problem+json."""
+def _wants_page(request: Request) -> bool:
+    """A browser's navigation, not a call of the API."""
+    outside = not request.url.path.startswith(("/v1/", "/fragments/", "/healthz", "/readyz", "/openapi.json"))
+    return outside and "text/html" in request.headers.get("accept", "")
+
+
+def install_problems(app: FastAPI, page_for_error: Callable[[Request, NasError], Response]) -> None:
+    """Turn every error of a route into problem+json, or into a page where a browser navigates."""
 
     @app.exception_handler(NasError)
-    async def _nas(request: Request, error: NasError) -> JSONResponse:
+    async def _nas(request: Request, error: NasError) -> Response:
+        if _wants_page(request):
+            return page_for_error(request, error)
         headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
         if error.status == 401:
             headers["WWW-Authenticate"] = "Bearer"

@@ -32,19 +32,19 @@ def test_killed_driver_and_killed_server_lose_nothing(
         client = service.start()
         search_id = client.submit(drill(TRIALS))["id"]
 
-        poll(lambda: counted(client, search_id) >= 4, 60, "4 results")
+        poll(lambda: counted(client, search_id) >= 4, 120, "4 results")
         before = {t["number"]: t for t in client.trials(search_id) if t["ended_at"]}
         drivers = service.drivers(search_id)
         assert drivers, "the search has a driver"
         for pid in drivers:
             os.kill(pid, signal.SIGKILL)
         at_kill = counted(client, search_id)
-        poll(lambda: counted(client, search_id) > at_kill, 30, "a result after the driver was killed")
+        poll(lambda: counted(client, search_id) > at_kill, 90, "a result after the driver was killed")
 
-        poll(lambda: counted(client, search_id) >= 11, 60, "11 results")
+        poll(lambda: counted(client, search_id) >= 11, 120, "11 results")
         service.kill()
         client = service.start()
-        ended = client.wait(search_id, 120)
+        ended = client.wait(search_id, 240)
 
         assert ended["state"] == "succeeded", ended["reason"]
         assert ended["progress"]["counted"] == TRIALS
