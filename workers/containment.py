@@ -130,15 +130,23 @@ def descendants(pid: int) -> set[int]:
 
 
 def kill_children(spared: set[int]) -> list[int]:
-    """Kill every descendant of this process but ``spared``; the pids. Direct children are reaped."""
-    victims = sorted(descendants(os.getpid()) - spared)
-    for victim in victims:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(victim, signal.SIGKILL)
-    for victim in victims:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(victim, 0)
-    return victims
+    """Kill and reap every descendant of this process but ``spared``; the pids.
+
+    Orphans come to this process (``adopt_orphans``) only when their parents are dead, hence the passes.
+    """
+    killed: set[int] = set()
+    for _ in range(20):
+        victims = descendants(os.getpid()) - spared
+        for victim in victims:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(victim, signal.SIGKILL)
+        for victim in victims:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(victim, 0)
+        if not victims:
+            break
+        killed |= victims
+    return sorted(killed)
 
 
 def adopt_orphans() -> None:
