@@ -69,7 +69,7 @@ def create_app(state: State) -> FastAPI:
 
 
 def _start_parts(state: State) -> None:
-    """Database, cluster, supervisor, exporter, one after the other; the server answers 503 with the reason until they are up."""
+    """Start database, exporter, cluster, supervisor in turn; /readyz answers 503 with the reason until all are up."""
     settings = state.settings
     while not state.stopping.is_set():
         try:
@@ -116,7 +116,7 @@ def _stop_parts(state: State, starter: threading.Thread) -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn that tells event streams to end before it waits for them, and that ends with exit code 0 after a signal."""
+    """uvicorn that ends event streams before it waits for them, and that ends with exit code 0 after a signal."""
 
     def __init__(self, config: uvicorn.Config, state: State) -> None:
         super().__init__(config)
@@ -171,7 +171,8 @@ def _with_ports(settings: Settings) -> Settings:
                 probe.bind((settings.host, getattr(settings, name)))
             except OSError as error:
                 raise Misconfigured(
-                    f"{name} {getattr(settings, name)} on {settings.host} cannot be used: {error.strerror}; choose another, or 0 for any free one"
+                    f"{name} {getattr(settings, name)} on {settings.host} cannot be used: {error.strerror}; "
+                    "choose another, or 0 for any free one"
                 ) from error
             chosen[name] = probe.getsockname()[1]
     return settings.model_copy(update=chosen)

@@ -29,7 +29,7 @@ class Unreachable(Exception):
 
 
 def find_token(explicit: str | None = None) -> str | None:
-    """``explicit``, NAS_TOKEN, the file NAS_TOKEN_FILE, or the token of a server whose data folder is NAS_DATA_DIR or ./nas-data."""
+    """The token: ``explicit``, NAS_TOKEN, the file NAS_TOKEN_FILE, or admin.token in NAS_DATA_DIR or ./nas-data."""
     if explicit:
         return explicit
     if os.environ.get("NAS_TOKEN"):
@@ -125,7 +125,7 @@ class Client:
         return dict(self.request("GET", f"/v1/searches/{search_id}/trials/{number}"))
 
     def events(self, search_id: str, after: int = 0) -> Iterator[dict[str, Any]]:
-        """Events as they happen, {id, event, …data}; comes back by itself when the connection breaks, ends with the search."""
+        """Events as they happen, {id, event, …data}, to the search's end; reconnects when the connection breaks."""
         silent = 0
         while True:
             try:

@@ -25,7 +25,7 @@ router = APIRouter(include_in_schema=False)
 CHANGES = re.compile(
     r"(task|worker)/\w*(traceback|profile)|memory_profile|api/v0/delay|actors/kill|api/packages", re.IGNORECASE
 )
-"""Paths of Ray's dashboard that do something although they are read with GET: attach a profiler, wait, kill, unpack code."""
+"""Paths of Ray's dashboard that do something on GET: attach a profiler, wait, kill, unpack code."""
 HOP = {
     "connection",
     "transfer-encoding",
@@ -73,7 +73,7 @@ async def ray_dashboard(_: Viewer, state: StateDep, request: Request, path: str 
 
 
 class OptunaDashboard:
-    """ASGI app: Optuna's dashboard for signed-in callers, GET only. It works only at a root path, so it has a port of its own."""
+    """ASGI app: Optuna's dashboard for signed-in callers, GET only; on a port of its own, for it needs a root path."""
 
     def __init__(self, state: State) -> None:
         self._state = state

@@ -57,7 +57,10 @@ def described(spec: DatasetSpec, database: Database, settings: Settings) -> tupl
 
 
 def register(source: DatasetSource, database: Database, settings: Settings) -> DatasetInfo:
-    """Remember a user's data set after reading it once. Raises InvalidRequest when it is not readable, Conflict when the name is taken."""
+    """Remember a user's data set after reading it once.
+
+    Raises InvalidRequest when it is not readable, Conflict when the name is taken.
+    """
     if not NAME.fullmatch(source.name):
         raise InvalidRequest(
             f"name {source.name!r}; allowed: small letters, digits, '.', '_' and '-', up to 100", pointer="/name"

@@ -1,4 +1,4 @@
-"""Settings of the service: environment variables ``NAS_…``, or ``nas serve`` options. Every one is documented here, with its default."""
+"""Settings of the service, each with its default: environment variables ``NAS_…``, or options of ``nas serve``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """``NAS_<FIELD>`` in the environment sets a field; ``NAS_<FIELD>_FILE`` names a file that holds its value (for secrets)."""
+    """``NAS_<FIELD>`` in the environment sets a field; ``NAS_<FIELD>_FILE`` names a file with its value (secrets)."""
 
     model_config = SettingsConfigDict(env_prefix="NAS_", extra="ignore", validate_default=True)
 

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,3 +34,81 @@ def shared() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return folder
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def poll(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """The first true answer of ``condition``; fails after a deadline. Never sleeps longer than it must."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.1)
+    pytest.fail(f"not within {seconds:g} s: {what}")
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """URL of a PostgreSQL server of our own, in a folder of its own."""
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not binaries:
+        reason = "PostgreSQL is not installed (Debian's package postgresql)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    folder = Path(tempfile.mkdtemp(prefix="nas-pg-"))
+    port = free_port()
+    as_user: list[str] = []
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        shutil.chown(folder, "postgres", "postgres")
+        as_user = ["runuser", "-u", "postgres", "--"]
+
+    def run(*command: str) -> None:
+        subprocess.run(
+            [*as_user, str(binaries[-1] / command[0]), *command[1:]], check=True, cwd="/", capture_output=True
+        )
+
+    run("initdb", "-D", f"{folder}/data", "-U", "nas", "-A", "trust")
+    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
+    run("pg_ctl", "-D", f"{folder}/data", "-o", options, "-l", f"{folder}/log", "-w", "start")
+    yield f"postgresql://nas@127.0.0.1:{port}/postgres"
+    run("pg_ctl", "-D", f"{folder}/data", "-m", "immediate", "-w", "stop")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def empty_postgresql(postgresql: str) -> str:
+    """URL of a database with nothing in it."""
+    import sqlalchemy as sa
+
+    name = f"nas_{time.time_ns()}"
+    engine = sa.create_engine(
+        postgresql.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT"
+    )
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return postgresql.rsplit("/", 1)[0] + f"/{name}"
+
+
+def drill(trials: int, **changes: Any) -> dict[str, Any]:
+    """A search that trains nothing: candidates last and end as told."""
+    request = {
+        "name": "drill",
+        "dataset": {"name": "digits"},
+        "space": {"name": "residual"},
+        "strategy": {"name": "rl"},
+        "scheduler": {"name": "asha", "min_epochs": 1, "max_epochs": 4, "reduction_factor": 2},
+        "evaluator": {"name": "drill", "settings": {"seconds_per_epoch": 0.2}},
+        "budget": {"max_trials": trials},
+        "finalists": {"top_k": 0},
+        "resources": {"max_parallel": 2, "trial_timeout_seconds": 60},
+        "seed": 3,
+    }
+    return {**request, **changes}

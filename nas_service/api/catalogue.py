@@ -124,9 +124,15 @@ def get_reference(name: str, _: Viewer) -> dict[str, Any]:
     architecture = resolved(reference.build())
     published = {"params": reference.params, "macs": reference.macs}
     return {
-        "name": name, "family": reference.family, "summary": reference.summary, "source": reference.source, "published": published,
-        "costs": cost_metrics(costs(architecture)), "fingerprint": architecture.fingerprint(), "architecture": architecture.to_json(),
-    }  # fmt: skip
+        "name": name,
+        "family": reference.family,
+        "summary": reference.summary,
+        "source": reference.source,
+        "published": published,
+        "costs": cost_metrics(costs(architecture)),
+        "fingerprint": architecture.fingerprint(),
+        "architecture": architecture.to_json(),
+    }
 
 
 @router.get("/strategies")

@@ -1,4 +1,7 @@
-"""The first thing that a request meets: host and origin checks, size and shape of JSON bodies, headers for browsers. Plain ASGI."""
+"""The first thing that a request meets, in plain ASGI.
+
+It checks host and origin, limits size and shape of JSON bodies, and adds headers for browsers.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +21,20 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 MAX_DEPTH = 32
 SAFE = ("GET", "HEAD", "OPTIONS")
+POLICY = (
+    b"default-src 'self'; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; "
+    b"img-src 'self' data:; connect-src 'self'"
+)
 HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"SAMEORIGIN"),
     (b"referrer-policy", b"same-origin"),
-    (
-        b"content-security-policy",
-        b"default-src 'self'; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'",
-    ),
+    (b"content-security-policy", POLICY),
 ]
 
 
 class Guard:
-    """Wraps the app. Answers 403 for foreign hosts and origins, 413 for large bodies, 4xx for JSON that is not strict JSON."""
+    """Wraps the app. 403 for foreign hosts and origins, 413 for large bodies, 422 for JSON that is not strict."""
 
     def __init__(self, app: App, settings: Settings) -> None:
         self._app, self._settings = app, settings
@@ -99,7 +103,7 @@ def _hostname(netloc: str) -> str:
 
 
 def _check_json(body: bytes, headers: dict[str, str]) -> None:
-    """Strict JSON (RFC 8259 without duplicate keys, NaN, lone surrogates or depth beyond MAX_DEPTH). Raises InvalidRequest."""
+    """RFC 8259 without duplicate keys, NaN, NUL, lone surrogates or depth beyond MAX_DEPTH. Raises InvalidRequest."""
     kind = headers.get("content-type", "").split(";")[0].strip().lower()
     if not body or kind == "application/x-www-form-urlencoded":
         return

@@ -32,7 +32,7 @@ def known(session: Session, scope: str, key: str | None, body: Any) -> str | Non
 
 
 def remember(session: Session, scope: str, key: str | None, body: Any, resource: str) -> None:
-    """In the transaction that makes the thing: the key's unique row lets only one of several parallel requests through."""
+    """Store the key in the transaction that makes the thing; its unique row lets one of parallel requests through."""
     if key is not None:
         session.add(IdempotencyKey(scope=scope, key=key, body=_digest(body), resource=resource, created_at=time.time()))
         session.flush()

@@ -14,7 +14,7 @@ from nas_service.settings import Settings
 
 @dataclass
 class State:
-    """The server's parts. `wake` and `cluster` are given by the app, so that routes import neither ray nor the supervisor."""
+    """The server's parts. The app puts cluster and supervisor in, so that routes import neither them nor ray."""
 
     settings: Settings
     database: Database

@@ -1,6 +1,7 @@
 """``nas``: the command line. Imports nothing heavy until a command runs, so that ``nas --help`` answers at once.
 
-Exit codes: 0 done · 1 the search or the check did not succeed · 2 wrong usage · 3 no server answers · 4 the server refused · 130 interrupted.
+Exit codes: 0 done · 1 the search or the check did not succeed · 2 wrong usage · 3 no server answers ·
+4 the server refused · 130 interrupted.
 """
 
 from __future__ import annotations

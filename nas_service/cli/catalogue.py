@@ -135,11 +135,9 @@ def dataset_add(context: click.Context, name: str, kind: str, path: str) -> None
     """Register files that lie inside the server's data folders."""
     with connect(context) as client:
         found = client.request("POST", "/v1/datasets", body={"name": name, "format": kind, "path": path})
-    show(
-        context,
-        found,
-        f"data set {name}: {found['info']['train']} + {found['info']['test']} images, {found['info']['classes']} classes",
-    )
+    info = found["info"]
+    text = f"data set {name}: {info['train']} + {info['test']} images, {info['classes']} classes"
+    show(context, found, text)
 
 
 @dataset.command("rm")

@@ -79,9 +79,8 @@ def summary(search: dict[str, Any]) -> str:
     winner = search["winner"]
     if winner:
         tested = f", test accuracy {figure(winner['test']['test_accuracy'])}" if winner.get("test") else ""
-        lines.append(
-            f"  winner   trial {winner['trial']}, val_accuracy {figure(winner['val_accuracy'].get('mean'))} over {len(winner['seeds'])} seeds{tested}"
-        )
+        accuracy = f"val_accuracy {figure(winner['val_accuracy'].get('mean'))} over {len(winner['seeds'])} seeds"
+        lines.append(f"  winner   trial {winner['trial']}, {accuracy}{tested}")
     return "\n".join(lines)
 
 

@@ -49,7 +49,7 @@ def migrate(**options: Any) -> None:
 @click.command()
 @click.pass_context
 def doctor(context: click.Context) -> None:
-    """Look over this machine and the server: versions, GPUs, memory, data sets, database, Ray. Exit code 1 when something is wrong."""
+    """Check this machine and the server: versions, GPUs, disk, data sets, Ray. Exits with 1 when something is wrong."""
     findings = [*_machine(), *_server(context.obj)]
     wrong = [finding for finding in findings if finding["state"] == "wrong"]
     if context.obj["json"]:

@@ -43,10 +43,10 @@ def _with_bar(client: Client, search_id: str) -> None:
                 continue
             search = client.search(search_id)
             progress = search["progress"]
-            note = f"{progress['counted']}/{progress['max_trials']} trials · best {best_of(search)} · {duration(progress['eta_seconds'])} left"
-            bar.update(
-                task, completed=progress["fraction"], description=f"{search['name']} {search['state']}", note=note
-            )
+            trials = f"{progress['counted']}/{progress['max_trials']} trials"
+            note = f"{trials} · best {best_of(search)} · {duration(progress['eta_seconds'])} left"
+            title = f"{search['name']} {search['state']}"
+            bar.update(task, completed=progress["fraction"], description=title, note=note)
 
 
 def _line(event: dict[str, Any]) -> str:

@@ -25,7 +25,10 @@ def configuration() -> Config:
 
 
 def migrate(database: Database) -> tuple[str | None, str]:
-    """Upgrade to the newest schema in one transaction; (revision before, revision after). Raises Misconfigured for a newer database."""
+    """Upgrade to the newest schema in one transaction; (revision before, revision after).
+
+    Raises Misconfigured for a database that a newer version has made.
+    """
     config = configuration()
     head = ScriptDirectory.from_config(config).get_current_head()
     if head is None:

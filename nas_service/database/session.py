@@ -24,7 +24,7 @@ BUSY_SECONDS = 10.0
 
 
 class Database:
-    """A database by URL. `read` and `write` open sessions; `write` runs a function again when the database was locked or away."""
+    """A database by URL. `read` and `write` open sessions; `write` tries again when the database was locked or away."""
 
     def __init__(self, url: str) -> None:
         self.url = sa.make_url(url)
@@ -52,8 +52,9 @@ class Database:
     def write(self, work: Callable[[Session], T], *, patience_seconds: float = 10.0) -> T:
         """Run ``work`` in one transaction and commit it.
 
-        When the database is locked or its connection breaks, the transaction is run again until ``patience_seconds`` are over; then
-        Unavailable is raised. A commit whose answer was lost may be run twice: ``work`` must be safe to repeat (unique keys, compare-and-set).
+        When the database is locked or its connection breaks, the transaction is run again until ``patience_seconds``
+        are over; then Unavailable is raised. A commit whose answer was lost may be run twice: ``work`` must be safe to
+        repeat (unique keys, compare-and-set).
         """
         deadline = time.monotonic() + patience_seconds
         while True:
@@ -141,7 +142,7 @@ def _postgresql_engine(url: sa.URL) -> Engine:
 
 
 def _passing(error: DBAPIError) -> bool:
-    """Whether the same transaction may succeed a moment later: locked, deadlocked, serialisation, or the connection is gone."""
+    """Whether the same transaction may succeed a moment later: locked, deadlocked, serialisation, connection lost."""
     if error.connection_invalidated:
         return True
     state = getattr(error.orig, "sqlstate", None)

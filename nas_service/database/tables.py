@@ -1,6 +1,6 @@
 """The tables. They are the only truth: strategies, drivers, pages and Optuna's mirror are rebuilt from them.
 
-Times are seconds since 1970. Figures are finite: NaN is refused by the columns' checks (SQLite stores NaN as NULL, PostgreSQL sorts it first).
+Times are seconds since 1970.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class Finalist(Table):
 
 
 class Event(Table):
-    """One change in one search. Numbers run from 1 without gaps; the stream, the pages and the audit read this table."""
+    """One change in one search, numbered from 1 without gaps: what the stream, the pages and the audit read."""
 
     __tablename__ = "events"
 

@@ -29,7 +29,7 @@ from workers.assignment import Assignment, Failure
 log = logging.getLogger(__name__)
 
 FREE_PROPOSALS = 20
-"""Proposals a trial of the budget that may be infeasible or repeated before the search gives up looking for new ones."""
+"""Infeasible or repeated proposals, for each trial of the budget, after which the space counts as exhausted."""
 WEIGHTS_KEPT = 5
 """Trials whose weights are kept while the search runs."""
 SNAPSHOT_EVERY = 10
@@ -306,7 +306,7 @@ class Candidates:
             return float(session.get_one(Trial, (self._ledger.search_id, number)).train_seconds)
 
     def _end(self, number: int, ending: Ending, epoch: int | None = None) -> None:
-        """Tell the strategy, then record the result and what the strategy made of it; then whoever waited for this architecture."""
+        """Tell the strategy, record the result with what the strategy made of it, then serve whoever waited for it."""
         figures = snapshot = None
         if ending.state != "cancelled":
             trial = ObservedTrial(

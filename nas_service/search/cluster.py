@@ -1,7 +1,7 @@
 """Ray from the server's side, without importing ray: a head of our own as a child process, and its job API over HTTP.
 
-The head outlives a server that is killed: the next server finds it by the record in the data folder. A server that is stopped
-in good order stops it. Token authentication is on for every head, worker and client.
+The head outlives a server that is killed: the next server finds it by the record in the data folder. A server that is
+stopped in good order stops it. Token authentication is on for every head, worker and client.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Cluster:
     # -- a head of our own -----------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Find our head again, or start one; returns when its job API answers. Raises Misconfigured with the log's end if it does not."""
+        """Find our head again, or start one, and wait for its job API. Raises Misconfigured with the log's end."""
         if not self.own:
             return
         found = self._found()
@@ -237,7 +237,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _birth(pid: int) -> str | None:
-    """When a process began, in the kernel's ticks: tells our process from a later one with its number. None when it is gone or a zombie."""
+    """When a process began, in ticks: tells ours from a later one with its number. None when it is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

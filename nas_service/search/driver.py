@@ -1,4 +1,4 @@
-"""One process a search: holds its lease, runs its stages, ends. Crash-only: killed at any point, the next driver goes on from the database.
+"""One process a search: holds its lease, runs its stages, ends. Killed at any point, the next one goes on.
 
 ``python -m nas_service.search.driver SEARCH_ID``; settings come from the environment.
 """
@@ -185,7 +185,7 @@ class Driver:
     # -- heartbeat -------------------------------------------------------------------------------------------------
 
     def _heartbeat(self) -> None:
-        """Renew the lease, count the time, obey cancel and pause. Ends the whole process when the lease is lost: nothing may be written then."""
+        """Renew the lease, count the time, obey cancel and pause; end the process at once when the lease is lost."""
         stopping_since: float | None = None
         parent = os.getppid()
         while not self._done.wait(self._settings.heartbeat_seconds if stopping_since is None else 0.3):

@@ -37,13 +37,14 @@ class Outlook:
         """Raise InvalidRequest when no sample meets the constraints."""
         if self.feasible_share == 0:
             raise InvalidRequest(
-                f"none of {self.samples} random architectures of this space meets the constraints; {'; '.join(self.closest)}",
+                f"none of {self.samples} random architectures of this space meets the constraints; "
+                + "; ".join(self.closest),
                 pointer="/constraints",
             )
 
 
 def outlook(plan: Plan) -> Outlook:
-    """Sample the space of a plan against its constraints. Raises InvalidRequest when the space cannot be built for this task at all."""
+    """Sample the space of a plan against its constraints. Raises InvalidRequest when it cannot be built."""
 
     def keeps(row: dict[str, Any]) -> bool:
         return all(violation <= 0 for violation in plan.violations(row, costs_only=True))

@@ -48,9 +48,10 @@ ASHA_METRICS = ("val_accuracy", "val_loss")
 def scheduler_of(
     spec: SchedulerSpec, objectives: Sequence[Objective], history: Sequence[tuple[int, Mapping[str, Any]]]
 ) -> TrialScheduler:
-    """Tune's scheduler as the request asks, told the ``history`` of reports, (trial, metrics) each, so that its rungs survive a restart.
+    """The scheduler that the request asks for; its rungs are rebuilt from ``history``, (trial, report) each.
 
-    asha is asynchronous successive halving (Li et al. 2020, arXiv 1810.05934) on the first objective that is known at every epoch.
+    asha is asynchronous successive halving (Li et al. 2020, arXiv 1810.05934) on the first objective that is known at
+    every epoch.
     """
     if spec.name == "none":
         return FIFOScheduler()
@@ -80,7 +81,7 @@ class Named:
 
 
 class SourceSearcher(Searcher):  # type: ignore[misc]  # ray comes without types
-    """Ray Tune's view of a source: what to run next, and how it went. Keeps the first error of the source and ends the run."""
+    """Ray Tune's view of a source: what to run next, how it went. The source's first error ends the run."""
 
     def __init__(self, source: Source) -> None:
         super().__init__(metric="val_accuracy", mode="max")
@@ -160,7 +161,7 @@ class Deaths(tune.Callback):  # type: ignore[misc]  # ray comes without types
 
 
 def run_with_tune(source: Source, scheduler: TrialScheduler, resources: ResourceSpec, folder: Path) -> None:
-    """Run a source on the cluster with Ray Tune: warm actors, no retries and no snapshots of Tune's own. Raises what the source raised."""
+    """Run a source with Ray Tune: warm actors, no retries or snapshots of Tune's own. Raises what the source raised."""
     os.environ.update(QUIET)
     searcher = SourceSearcher(source)
     tuner = tune.Tuner(

@@ -1,4 +1,4 @@
-"""The last stage: the best candidates are trained again, fully, with several seeds; the one with the best mean wins; the test split is read once."""
+"""The last stage: the best candidates are trained again, fully, with several seeds; the best mean wins."""
 
 from __future__ import annotations
 
@@ -134,9 +134,10 @@ class Winner:
 
 
 def choose_winner(plan: Plan, database: Database, search_id: str) -> Winner | None:
-    """The best finalist by mean of the first objective over its seeds; without finalists the best trial, one with weights if there is one.
+    """The best finalist by the mean of the first objective over its seeds; None where no candidate completed.
 
-    Among several objectives the first decides; the whole front stays available.
+    Without finalists it is the best trial, one with weights if there is one. Among several objectives the first
+    decides; the whole front stays available.
     """
     objective = plan.objectives[0]
     sign = 1.0 if objective.direction == "maximize" else -1.0

@@ -31,7 +31,7 @@ SNAPSHOTS_KEPT = 2
 
 
 def append_event(session: Session, search_id: str, kind: str, data: Mapping[str, Any] | None = None) -> int:
-    """Append one event; its number in the search. The search's row is locked until the transaction ends, so numbers have no gaps."""
+    """Append one event; its number in the search. The search's row stays locked to the commit: numbers have no gaps."""
     number = session.execute(
         sa.update(Search)
         .where(Search.id == search_id)
@@ -68,7 +68,7 @@ class Ledger:
         self._beat_at = time.monotonic()
 
     def claim(self) -> str:
-        """Take the search if nobody holds it; its state. Raises LeaseLost if another driver is alive or the search has ended."""
+        """Take the search; its state. Raises LeaseLost where another driver is alive or the search has ended."""
 
         def work(session: Session) -> tuple[int, str]:
             now = self._database.now(session)
@@ -138,7 +138,7 @@ class Ledger:
         return self.write(work)
 
     def recover(self, max_attempts: int) -> list[int]:
-        """Put trials that were running when the last driver died back into the queue; the numbers of those that had too many attempts."""
+        """Put what ran when the last driver died back into the queue; numbers of trials that had too many attempts."""
 
         def work(session: Session) -> list[int]:
             worn = []
@@ -224,7 +224,7 @@ class Ledger:
     def measure(
         self, number: int, epoch: int, attempt: int, metrics: Mapping[str, Any], *, replayed: bool = False
     ) -> None:
-        """Record what one epoch reported; ``replayed`` epochs come from a checkpoint and are recorded only where they are missing."""
+        """Record what one epoch reported; ``replayed`` epochs, from a checkpoint, only where they are missing."""
 
         def work(session: Session) -> None:
             key = {"search_id": self.search_id, "number": number, "epoch": epoch}
@@ -252,7 +252,10 @@ class Ledger:
     def end_trial(
         self, number: int, ending: Ending, observed: Mapping[str, Any] | None, snapshot: Mapping[str, Any] | None
     ) -> bool:
-        """Record how a trial ended and what the strategy made of it, in one transaction. False if it had ended before: nothing is changed."""
+        """Record how a trial ended and what the strategy made of it, in one transaction.
+
+        False if it had ended before: then nothing is changed.
+        """
 
         def work(session: Session) -> bool:
             trial = session.get_one(Trial, (self.search_id, number))
@@ -381,7 +384,7 @@ class Ledger:
         )
 
     def end_search(self, state: str, reason: str, winner: Mapping[str, Any] | None = None) -> None:
-        """Put the search into an ended or paused state, give the lease back; unfinished trials are cancelled unless it is paused."""
+        """End or pause the search and give the lease back; unless it is paused, unfinished trials are cancelled."""
 
         def work(session: Session) -> None:
             finish(session, self.search_id, state, reason, winner)

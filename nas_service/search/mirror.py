@@ -1,4 +1,7 @@
-"""A copy of the search in Optuna's own storage, for Optuna's dashboard. Written by a thread, never read by samplers, rebuilt at will."""
+"""A copy of the search in Optuna's own storage, for Optuna's dashboard.
+
+Written by a thread, never read by samplers, rebuilt at will.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ NUMBER = "nas:trial"
 
 
 def mirror_url(settings: Settings) -> sa.URL:
-    """Optuna's storage: a schema of its own in PostgreSQL, a file of its own beside SQLite (its table names clash with ours)."""
+    """Optuna's storage, apart from ours, for table names clash: a schema in PostgreSQL, or a second SQLite file."""
     url = Database(settings.url).url
     if url.get_backend_name() == "sqlite":
         return url.set(database=str(settings.data_dir / "optuna.db"))
@@ -45,7 +48,7 @@ def mirror_url(settings: Settings) -> sa.URL:
 
 
 def mirror_storage(settings: Settings) -> optuna.storages.RDBStorage:
-    """Open Optuna's storage, made when it is missing. WAL and synchronous=NORMAL: it can be rebuilt, so it may be fast."""
+    """Optuna's storage, made where it is missing. WAL and synchronous=NORMAL: it can be rebuilt, so it may be fast."""
     url = mirror_url(settings)
     if url.get_backend_name() == "sqlite":
         with sa.create_engine(url).connect() as connection:
@@ -68,7 +71,7 @@ def mirror_storage(settings: Settings) -> optuna.storages.RDBStorage:
 
 
 class Mirror:
-    """Copies trials as they go on. A mirror that fails is reported in the log once and switched off: it must not harm the search."""
+    """Copies trials as they go on. A mirror that fails says so in the log and is switched off: the search goes on."""
 
     def __init__(
         self, settings: Settings, search_id: str, name: str, objectives: Sequence[Objective], database: Database

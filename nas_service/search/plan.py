@@ -1,4 +1,4 @@
-"""A request with everything it names looked up: space, task, data, strategy. Built by the API to validate, by the driver to run."""
+"""A request with everything it names looked up: the API builds it to validate, the driver to run."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Plan:
         return self.request.finalists.epochs or 2 * self.request.scheduler.max_epochs
 
     def violations(self, metrics: Mapping[str, Any], *, costs_only: bool = False) -> list[float]:
-        """How far each constraint is missed, in the order of the request; those whose figure is not known yet count as kept."""
+        """How far each constraint of the request is missed; those whose figure is not known yet count as kept."""
         found = []
         for constraint in self.request.constraints:
             value = None if costs_only and constraint.metric not in COST_METRICS else metrics.get(constraint.metric)

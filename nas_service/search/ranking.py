@@ -1,4 +1,4 @@
-"""Which trials are best: feasible before infeasible, then non-dominated before dominated, then by the first objective."""
+"""Which trials are best: among the feasible ones the Pareto front first, then by the first objective."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def completed(session: Session, search_id: str) -> list[Trial]:
 
 
 def best_first(session: Session, search_id: str, objectives: Sequence[Objective]) -> list[Trial]:
-    """Feasible completed trials, best first; each architecture once. The Pareto front comes first, ordered by the first objective."""
+    """Feasible completed trials, each architecture once: the Pareto front by the first objective, then the others."""
     seen: set[str | None] = set()
     trials = []
     for trial in completed(session, search_id):

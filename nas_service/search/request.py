@@ -1,4 +1,4 @@
-"""What a user asks for: the body of ``POST /v1/searches``. Strict: unknown keys, NaN and values out of range are refused."""
+"""What a user asks for: the body of ``POST /v1/searches``. Unknown keys, NaN and values out of range are refused."""
 
 from __future__ import annotations
 

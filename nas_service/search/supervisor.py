@@ -1,4 +1,4 @@
-"""Starts a driver for every search that needs one, and again when one dies. Runs as a thread of the server; any number of servers may run one."""
+"""Starts a driver for every search that needs one, and again when one dies: a thread of every server."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Supervisor:
             return [Orphan(row.id, row.name, row.state, row.restarts, row.epoch) for row in rows]
 
     def _start(self, orphan: Orphan) -> None:
-        """Reserve the search for the driver to come, then start it. The reservation is a lease, so no other server starts a second one."""
+        """Start a driver, after reserving the search for it: no other server starts a second one meanwhile."""
         if not self._reserve(orphan):
             return
         try:

@@ -143,7 +143,8 @@ def upgrade() -> None:
         sa.Column("train_seconds", sa.Double(), nullable=False),
         sa.Column("weights", Json, nullable=True),
         sa.CheckConstraint(
-            "failure_kind IS NULL OR failure_kind IN ('oom', 'nan', 'timeout', 'crash', 'build', 'data', 'infrastructure')",
+            "failure_kind IS NULL OR failure_kind IN "
+            "('oom', 'nan', 'timeout', 'crash', 'build', 'data', 'infrastructure')",
             name=op.f("ck_trials_failure_kind"),
         ),
         sa.CheckConstraint(
