@@ -17,7 +17,7 @@ from nas_service.database.tables import ArchitectureRow, StrategySnapshot, Trial
 from nas_service.search.ledger import Ending, Ledger
 from nas_service.search.mirror import Mirror
 from nas_service.search.plan import Plan, cost_metrics
-from nas_service.search.ranking import best_first
+from nas_service.search.ranking import losses, pareto_front
 from nas_service.search.source import Control, Nothing, figures_of, weights_of
 from nas_service.settings import Settings
 from nas_service.strategies.protocol import ObservedTrial
@@ -40,6 +40,9 @@ class Running:
     """A candidate on a worker."""
 
     attempt: int
+    costs: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    """Training seconds of all attempts."""
     epoch: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)
     failure: Failure | None = None
@@ -66,8 +69,12 @@ class Candidates:
         self._known: dict[str, int] = {}
         """fingerprint → the trial of this search that trained it, or is about to."""
         self._questions: dict[int, tuple[Question, ...]] = {}
+        self._ready: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+        """Architecture and costs of proposals that have not started, to spare a read."""
+        self._dropped: list[str] = []
+        self._kept: list[tuple[bool, tuple[float, ...], int, str]] = []
+        """(infeasible, losses, trial, path) of the weights that are kept."""
         self._counted = self._free = self._next_number = self._observed = 0
-        self._best: list[tuple[tuple[float, ...], int]] = []
         self._rebuild()
 
     # -- rebuilding ------------------------------------------------------------------------------------------------
@@ -93,6 +100,8 @@ class Candidates:
                 self._known.setdefault(trial.fingerprint, trial.number)
             self._counted += trial.counted and trial.state != "cancelled"
             self._free += not trial.counted
+            if trial.state == "completed" and trial.weights and not trial.reused_from:
+                self._remember_weights(trial.number, trial.values, trial.violations, trial.weights["path"])
             if trial.state == "pending":
                 first = self._known.get(trial.fingerprint or "", trial.number)
                 if first == trial.number:
@@ -109,6 +118,13 @@ class Candidates:
     # -- proposing -------------------------------------------------------------------------------------------------
 
     def next(self) -> Assignment | Nothing:
+        found = self._next()
+        if found is Nothing.MORE:
+            self._ledger.flush()
+            self._delete_dropped()
+        return found
+
+    def _next(self) -> Assignment | Nothing:
         if self._control.stopping.is_set() or self._control.spent.is_set():
             self.reason = self.reason or ("the budget of seconds is spent" if self._control.spent.is_set() else "")
             return Nothing.NOW if self._running else Nothing.MORE
@@ -159,6 +175,7 @@ class Candidates:
         if earlier:
             self._copy(number, *earlier, counted=True)
         else:
+            self._ready[number] = (architecture.to_json(), figures)
             self._queue.append(number)
 
     def _record(
@@ -222,11 +239,17 @@ class Candidates:
 
     def _start(self, number: int) -> Assignment:
         attempt = self._ledger.start_trial(number)
-        self._running[number] = Running(attempt)
+        self._delete_dropped()
+        if number in self._ready:
+            architecture, costs = self._ready.pop(number)
+            seconds = 0.0
+        else:
+            with self._database.read() as session:
+                trial = session.get_one(Trial, (self._ledger.search_id, number))
+                row = session.get_one(ArchitectureRow, trial.fingerprint)
+                architecture, costs, seconds = row.architecture, dict(row.costs), trial.train_seconds
+        self._running[number] = Running(attempt, costs, seconds)
         self._mirror.started(number, self._questions[number])
-        with self._database.read() as session:
-            trial = session.get_one(Trial, (self._ledger.search_id, number))
-            architecture = session.get_one(ArchitectureRow, trial.fingerprint).architecture
         return self._plan.assignment(self._ledger.search_id, number, attempt, architecture, self.folder(number))
 
     def folder(self, number: int) -> Path:
@@ -247,8 +270,10 @@ class Candidates:
         running.metrics.update(metrics)
         running.weights = weights_of(report, self._settings.data_dir) or running.weights
         if report.get("epoch"):
+            replayed = bool(report.get("replayed"))
             running.epoch = int(report["epoch"])
-            self._ledger.measure(number, running.epoch, running.attempt, metrics, replayed=bool(report.get("replayed")))
+            running.seconds += 0.0 if replayed else float(metrics.get("seconds") or 0.0)
+            self._ledger.measure(number, running.epoch, running.attempt, metrics, replayed=replayed)
             self._mirror.epoch(number, running.epoch, metrics)
         if report.get("done"):
             return False
@@ -279,31 +304,24 @@ class Candidates:
             return
         if failure is None and running.epoch == 0:
             failure = Failure(kind="crash", message="the candidate ended without a single report", traceback="")
-        metrics = {**self._costs(number), **running.metrics, "train_seconds": self._train_seconds(number)}
+        metrics = {**running.costs, **running.metrics, "train_seconds": running.seconds}
         state = "failed" if failure else "completed" if complete or not pruned else "pruned"
         ending = Ending(
             state,
-            metrics={"train_seconds": metrics["train_seconds"]},
+            metrics=metrics,
             values=None if failure else self._plan.values(metrics),
             violations=self._plan.violations(metrics),
             failure=failure,
             weights=running.weights if state == "completed" else None,
         )
         self._end(number, ending, epoch=running.epoch)
-        if state == "completed":
-            self._keep_best_weights()
+        if ending.weights:
+            self._remember_weights(number, ending.values, ending.violations, ending.weights["path"])
+            self._drop_weights()
 
     def give_up(self, number: int, failure: Failure) -> None:
         """A trial that took its driver down once too often."""
         self._end(number, Ending("failed", failure=failure))
-
-    def _costs(self, number: int) -> dict[str, Any]:
-        with self._database.read() as session:
-            return dict(session.get_one(Trial, (self._ledger.search_id, number)).metrics)
-
-    def _train_seconds(self, number: int) -> float:
-        with self._database.read() as session:
-            return float(session.get_one(Trial, (self._ledger.search_id, number)).train_seconds)
 
     def _end(self, number: int, ending: Ending, epoch: int | None = None) -> None:
         """Tell the strategy, record the result with what the strategy made of it, then serve whoever waited for it."""
@@ -326,15 +344,26 @@ class Candidates:
         for waiting in self._waiting.pop(number, []):
             self._copy(waiting, self._ledger.search_id, number, counted=False)
 
-    def _keep_best_weights(self) -> None:
-        """Delete the weights of trials that are not among the best; the finalists are trained anew anyway."""
-        with self._database.read() as session:
-            ranked = best_first(session, self._ledger.search_id, self._plan.objectives)
-        for trial in ranked[WEIGHTS_KEPT:]:
-            if trial.weights and not trial.reused_from:
-                self._ledger.forget_weights(trial.number)
-                with contextlib.suppress(FileNotFoundError):
-                    (self._settings.data_dir / trial.weights["path"]).unlink()
+    def _remember_weights(
+        self, number: int, values: list[float] | None, violations: list[float] | None, path: str
+    ) -> None:
+        infeasible = any(violation > 0 for violation in violations or ())
+        self._kept.append((infeasible, losses(values or (), self._plan.objectives) if values else (), number, path))
+
+    def _drop_weights(self) -> None:
+        """Delete weights until those of the best are left: non-dominated first, then by the first objective."""
+        while len(self._kept) > WEIGHTS_KEPT:
+            front = set(pareto_front([kept[1] for kept in self._kept]))
+            worst = max(range(len(self._kept)), key=lambda i: (self._kept[i][0], i not in front, self._kept[i][1:3]))
+            _, _, number, path = self._kept.pop(worst)
+            self._ledger.forget_weights(number)
+            self._dropped.append(path)
+
+    def _delete_dropped(self) -> None:
+        """Delete files that no row names any more: only after the rows are written."""
+        while self._dropped:
+            with contextlib.suppress(FileNotFoundError):
+                (self._settings.data_dir / self._dropped.pop()).unlink()
 
 
 def _questions(stored: list[Any]) -> tuple[Question, ...]:

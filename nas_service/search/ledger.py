@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ from workers.assignment import Failure
 
 T = TypeVar("T")
 SNAPSHOTS_KEPT = 2
+DEFER_SECONDS = 0.5
+"""How long an epoch's report may wait for company before it is written."""
 
 
 def append_event(session: Session, search_id: str, kind: str, data: Mapping[str, Any] | None = None) -> int:
@@ -66,6 +69,9 @@ class Ledger:
         self._lease_seconds = lease_seconds
         self.epoch = -1
         self._beat_at = time.monotonic()
+        self._deferred: list[Callable[[Session], object]] = []
+        self._deferred_since = 0.0
+        self._lock = threading.RLock()
 
     def claim(self) -> str:
         """Take the search; its state. Raises LeaseLost where another driver is alive or the search has ended."""
@@ -105,11 +111,37 @@ class Ledger:
     def write(self, work: Callable[[Session], T]) -> T:
         """One fenced transaction: renews the lease, then does ``work``."""
 
-        def fenced(session: Session) -> T:
-            self._renew(session)
-            return work(session)
+        with self._lock:
+            deferred = list(self._deferred)
 
-        return self._database.write(fenced, patience_seconds=60)
+            def fenced(session: Session) -> T:
+                self._renew(session)
+                for earlier in deferred:
+                    earlier(session)
+                return work(session)
+
+            done = self._database.write(fenced, patience_seconds=60)
+            del self._deferred[: len(deferred)]
+        return done
+
+    def defer(self, work: Callable[[Session], object]) -> None:
+        """Do ``work`` with the next transaction, at most about DEFER_SECONDS later.
+
+        For what may be lost with the driver: epochs, which a candidate reports again from its checkpoint, and proposals
+        that have not started. A transaction costs milliseconds that candidates of a second would feel.
+        """
+        with self._lock:
+            if not self._deferred:
+                self._deferred_since = time.monotonic()
+            self._deferred.append(work)
+            late = time.monotonic() - self._deferred_since > DEFER_SECONDS
+        if late:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was deferred."""
+        if self._deferred:
+            self.write(lambda session: None)
 
     def _renew(self, session: Session) -> None:
         changed = session.execute(
@@ -170,7 +202,7 @@ class Ledger:
         architecture: Mapping[str, Any] | None = None,
         costs: Mapping[str, Any] | None = None,
     ) -> None:
-        """Record a proposal as pending."""
+        """Record a proposal as pending; deferred to the transaction that starts it or records its result."""
 
         def work(session: Session) -> None:
             if fingerprint and not session.get(ArchitectureRow, fingerprint):
@@ -195,7 +227,7 @@ class Ledger:
             session.flush()
             append_event(session, self.search_id, "trial_proposed", {"trial": number, "fingerprint": fingerprint})
 
-        self.write(work)
+        self.defer(work)
 
     def start_trial(self, number: int) -> int:
         """pending → running; the attempt's number, from 1."""
@@ -247,7 +279,7 @@ class Ledger:
             trial.train_seconds += float(metrics.get("seconds") or 0.0)
             append_event(session, self.search_id, "epoch", {"trial": number, "epoch": epoch, **metrics})
 
-        self.write(work)
+        self.defer(work)
 
     def end_trial(
         self, number: int, ending: Ending, observed: Mapping[str, Any] | None, snapshot: Mapping[str, Any] | None
@@ -314,7 +346,7 @@ class Ledger:
         def work(session: Session) -> None:
             session.get_one(Trial, (self.search_id, number)).weights = None
 
-        self.write(work)
+        self.defer(work)
 
     def add_finalists(self, runs: Sequence[tuple[int, int]]) -> None:
         """Record the full trainings to come, (trial, seed) each; those that are known stay as they are."""
@@ -352,7 +384,7 @@ class Ledger:
                 session, self.search_id, "finalist_epoch", {"trial": number, "seed": seed, "epoch": epoch, **metrics}
             )
 
-        self.write(work)
+        self.defer(work)
 
     def end_finalist(
         self,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import datetime
 import logging
-import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.orm import Session
 
 from nas_service.database.session import Database
 from nas_service.database.tables import Measurement, Trial
@@ -37,6 +38,7 @@ STATES = {
     "cancelled": TrialState.FAIL,
 }
 NUMBER = "nas:trial"
+EVERY_SECONDS = 2.0
 
 
 def mirror_url(settings: Settings) -> sa.URL:
@@ -70,43 +72,66 @@ def mirror_storage(settings: Settings) -> optuna.storages.RDBStorage:
     return storage
 
 
+@dataclass
+class Copy:
+    """What the mirror knows of one trial, and how much of it Optuna's storage has."""
+
+    questions: tuple[Question, ...]
+    epochs: dict[int, float] = field(default_factory=dict)
+    ending: Ending | None = None
+    trial_id: int | None = None
+    sent: int = 0
+    """Epochs that are written."""
+
+
 class Mirror:
-    """Copies trials as they go on. A mirror that fails says so in the log and is switched off: the search goes on."""
+    """Copies trials as they go on. A mirror that fails says so in the log and is switched off: the search goes on.
+
+    Written every EVERY_SECONDS: a trial that came and went in between is one insert, so that short candidates do not
+    pay for a row an epoch.
+    """
 
     def __init__(
         self, settings: Settings, search_id: str, name: str, objectives: Sequence[Objective], database: Database
     ) -> None:
         self._settings, self._search_id, self._objectives, self._database = settings, search_id, objectives, database
         self._study_name = f"{name} ({search_id})"
-        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue()
-        self._ids: dict[int, int] = {}
-        """our trial number → Optuna's trial id"""
+        self._lock = threading.Lock()
+        self._copies: dict[int, Copy] = {}
+        """Trials with something to write, by our number."""
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="optuna-mirror", daemon=True)
         self._thread.start()
 
     def epoch(self, number: int, epoch: int, metrics: Mapping[str, Any]) -> None:
         """One epoch was reported."""
-        self._jobs.put(lambda: self._epoch(number, epoch, metrics))
+        value = metrics.get(self._objectives[0].metric, metrics.get("val_accuracy"))
+        with self._lock:
+            if value is not None and len(self._objectives) == 1 and number in self._copies:
+                self._copies[number].epochs[epoch] = float(value)
 
     def started(self, number: int, questions: Sequence[Question]) -> None:
         """A trial runs."""
-        self._jobs.put(lambda: self._started(number, questions))
+        with self._lock:
+            self._copies.setdefault(number, Copy(tuple(questions)))
 
     def ended(self, number: int, questions: Sequence[Question], ending: Ending) -> None:
         """A trial ended."""
-        self._jobs.put(lambda: self._ended(number, questions, ending))
+        with self._lock:
+            self._copies.setdefault(number, Copy(tuple(questions))).ending = ending
 
     def close(self, timeout_seconds: float = 20.0) -> None:
         """Write what is left, at most so long."""
-        self._jobs.put(None)
+        self._closing.set()
         self._thread.join(timeout_seconds)
 
     def _run(self) -> None:
         try:
             self._storage = mirror_storage(self._settings)
             self._open()
-            while (job := self._jobs.get()) is not None:
-                job()
+            while not self._closing.wait(EVERY_SECONDS):
+                self._write()
+            self._write()
         except Exception:
             log.exception("Optuna's mirror of search %s is switched off; the search itself goes on", self._search_id)
 
@@ -121,67 +146,94 @@ class Mirror:
             self._study = self._storage.create_new_study(directions, self._study_name)
             self._storage.set_study_user_attr(self._study, "search", self._search_id)
             self._storage.set_study_system_attr(self._study, "study:metric_names", [o.metric for o in self._objectives])
-        ended = set()
+        known = {}
         for trial in self._storage.get_all_trials(self._study, deepcopy=False):
-            number = trial.user_attrs.get(NUMBER)
-            if number is not None:
-                self._ids[int(number)] = trial._trial_id
-                if trial.state.is_finished():
-                    ended.add(int(number))
+            if NUMBER in trial.user_attrs:
+                known[int(trial.user_attrs[NUMBER])] = trial
         with self._database.read() as session:
-            query = sa.select(Trial).where(Trial.search_id == self._search_id, Trial.observed_as.is_not(None))
-            for row in session.scalars(query.order_by(Trial.number)):
-                if row.number not in ended:
-                    questions = [Question(name, tuple(options), answer) for name, options, answer in row.questions]
-                    self._started(row.number, questions)
-                    curve = sa.select(Measurement).where(
-                        Measurement.search_id == self._search_id, Measurement.number == row.number
-                    )
-                    for point in session.scalars(curve):
-                        self._epoch(point.number, point.epoch, point.metrics)
-                    self._ended(row.number, questions, Ending(row.state, row.metrics, row.values, row.violations))
+            for row in session.scalars(sa.select(Trial).where(Trial.search_id == self._search_id)):
+                before = known.get(row.number)
+                if before is not None and before.state.is_finished():
+                    continue
+                if before is None and row.observed_as is None:
+                    continue
+                self._copy_row(session, row, before)
 
-    def _started(self, number: int, questions: Sequence[Question]) -> None:
-        if number in self._ids:
-            return
-        distributions: dict[str, BaseDistribution] = {q.name: CategoricalDistribution(q.options) for q in questions}
-        template = FrozenTrial(
+    def _copy_row(self, session: Session, row: Trial, before: FrozenTrial | None) -> None:
+        """Take over a trial from our tables, as far as Optuna's storage lacks it."""
+        questions = tuple(Question(name, tuple(options), answer) for name, options, answer in row.questions)
+        ending = Ending(row.state, row.metrics, row.values, row.violations) if row.observed_as else None
+        curve = sa.select(Measurement).where(Measurement.search_id == self._search_id, Measurement.number == row.number)
+        with self._lock:
+            copy = self._copies.setdefault(row.number, Copy(questions))
+            copy.ending = copy.ending or ending
+            copy.trial_id = before._trial_id if before is not None else None
+        for point in session.scalars(curve):
+            self.epoch(row.number, point.epoch, point.metrics)
+
+    def _write(self) -> None:
+        with self._lock:
+            numbers = list(self._copies)
+        for number in numbers:
+            with self._lock:
+                copy = self._copies[number]
+                epochs, ending = dict(copy.epochs), copy.ending
+            if copy.trial_id is None:
+                copy.trial_id = self._storage.create_new_trial(self._study, self._frozen(number, copy, epochs, ending))
+            else:
+                self._advance(copy.trial_id, dict(list(epochs.items())[copy.sent :]), ending)
+            copy.sent = len(epochs)
+            if ending is not None:
+                with self._lock:
+                    del self._copies[number]
+
+    def _frozen(self, number: int, copy: Copy, epochs: dict[int, float], ending: Ending | None) -> FrozenTrial:
+        """A whole trial for one insert: running, or as it ended."""
+        now = datetime.datetime.now()
+        state, values = self._outcome(ending, bool(epochs)) if ending else (TrialState.RUNNING, None)
+        distributions: dict[str, BaseDistribution] = {
+            q.name: CategoricalDistribution(q.options) for q in copy.questions
+        }
+        return FrozenTrial(
             number=-1,
             trial_id=-1,
-            state=TrialState.RUNNING,
+            state=state,
             value=None,
-            datetime_start=datetime.datetime.now(),
-            datetime_complete=None,
-            params={q.name: q.answer for q in questions},
+            values=values,
+            datetime_start=now,
+            datetime_complete=now if ending else None,
+            params={q.name: q.answer for q in copy.questions},
             distributions=distributions,
-            user_attrs={NUMBER: number},
-            system_attrs={},
-            intermediate_values={},
+            user_attrs={NUMBER: number, **(_attributes(ending) if ending else {})},
+            system_attrs={CONSTRAINTS: list(ending.violations)} if ending and ending.violations else {},
+            intermediate_values=epochs,
         )
-        self._ids[number] = self._storage.create_new_trial(self._study, template)
 
-    def _epoch(self, number: int, epoch: int, metrics: Mapping[str, Any]) -> None:
-        metric = self._objectives[0].metric
-        value = metrics.get(metric, metrics.get("val_accuracy"))
-        if value is not None and len(self._objectives) == 1 and number in self._ids:
-            self._storage.set_trial_intermediate_value(self._ids[number], epoch, float(value))
-
-    def _ended(self, number: int, questions: Sequence[Question], ending: Ending) -> None:
-        self._started(number, questions)
-        trial_id = self._ids[number]
-        if self._storage.get_trial(trial_id).state.is_finished():
+    def _advance(self, trial_id: int, epochs: dict[int, float], ending: Ending | None) -> None:
+        """Add to a trial that was running when it was last written."""
+        for epoch, value in epochs.items():
+            self._storage.set_trial_intermediate_value(trial_id, epoch, value)
+        if ending is None:
             return
-        for name, value in ending.metrics.items():
-            if isinstance(value, (int, float, str)):
-                self._storage.set_trial_user_attr(trial_id, name, value)
-        if ending.failure:
-            self._storage.set_trial_user_attr(
-                trial_id, "failure", f"{ending.failure.kind}: {ending.failure.message}"[:2000]
-            )
+        for name, value in _attributes(ending).items():
+            self._storage.set_trial_user_attr(trial_id, name, value)
         if ending.violations:
             self._storage.set_trial_system_attr(trial_id, CONSTRAINTS, list(ending.violations))
-        state = STATES[ending.state]
-        values = list(ending.values) if ending.values and state == TrialState.COMPLETE else None
-        if state == TrialState.PRUNED and ending.values and len(self._objectives) == 1:
-            values = list(ending.values)
+        state, values = self._outcome(ending, True)
         self._storage.set_trial_state_values(trial_id, state, values)
+
+    def _outcome(self, ending: Ending, has_epochs: bool) -> tuple[TrialState, list[float] | None]:
+        """State and values as Optuna has them: only complete trials have values, pruned ones with one objective too."""
+        state = STATES[ending.state]
+        keeps = state == TrialState.COMPLETE or (
+            state == TrialState.PRUNED and has_epochs and len(self._objectives) == 1
+        )
+        return state, list(ending.values) if keeps and ending.values else None
+
+
+def _attributes(ending: Ending) -> dict[str, Any]:
+    """What the dashboard lists beside a trial's values: costs, and the reason of a failure."""
+    shown = {name: ending.metrics[name] for name in ("params", "macs", "latency_ms") if name in ending.metrics}
+    if ending.failure:
+        shown["failure"] = f"{ending.failure.kind}: {ending.failure.message}"[:2000]
+    return shown
