@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,6 @@ from torch import Tensor, nn
 from nas_service.export.check import load_module
 from search_spaces.architecture import Architecture
 from search_spaces.build import build
-
-ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def write_network(folder: Path, weights: Path, samples: Path, architecture: Architecture) -> dict[str, float]:
@@ -78,25 +75,8 @@ def write_pt2(folder: Path) -> float:
             node.meta.pop(key, None)  # they name files and folders of the machine that exports
     path = folder / "model.pt2"
     torch.export.save(program, path)
-    write_plain_zip(path)
     back = torch.export.load(path).module()
     return max(difference(back(inputs), expected), difference(back(inputs[:1]), expected[:1]))
-
-
-def write_plain_zip(path: Path) -> None:
-    """Write a zip archive anew without times, in the order of its names, uncompressed and aligned to 64 bytes.
-
-    Torch maps the records of an archive into memory, and wants them aligned.
-    """
-    with zipfile.ZipFile(path) as archive:
-        records = [(info.filename, archive.read(info)) for info in archive.infolist()]
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in records:
-            info = zipfile.ZipInfo(name, ZIP_TIME)
-            start = archive.fp.tell() + 30 + len(name.encode())  # type: ignore[union-attr]  # open until close()
-            padding = -(start + 4) % 64
-            info.extra = b"FB" + padding.to_bytes(2, "little") + b"Z" * padding
-            archive.writestr(info, data)
 
 
 def write_onnx(folder: Path) -> float:
