@@ -4,7 +4,7 @@
 FROM python:3.11-slim-bookworm
 
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends graphviz procps \
+    && apt-get install -y --no-install-recommends procps \
     && rm -rf /var/lib/apt/lists/*
 
 ARG PIP_INDEX=""

@@ -1,11 +1,10 @@
 #!/bin/sh
-# Install the Debian packages that tests and pictures use: a browser, PostgreSQL, Graphviz, Fashion-MNIST.
+# Install the Debian packages that tests and pictures use: a browser, PostgreSQL, Fashion-MNIST.
 # Without apt or without the rights to use it, say what is missing and go on: the tests say what they skip.
 set -u
 missing=""
 command -v chromium >/dev/null || missing="$missing chromium"
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
-command -v dot >/dev/null || missing="$missing graphviz"
 [ -d /usr/share/datasets/fashion-mnist ] || missing="$missing dataset-fashion-mnist"
 [ -z "$missing" ] && exit 0
 if ! command -v apt-get >/dev/null; then

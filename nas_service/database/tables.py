@@ -68,7 +68,7 @@ class Search(Table):
     ended_at: Mapped[float | None]
     used_seconds: Mapped[float] = mapped_column(default=0.0)
     """Seconds that drivers have worked on it: what counts against budget.max_seconds."""
-    owner: Mapped[str | None] = mapped_column(String(64))
+    owner: Mapped[str | None] = mapped_column(String(200))
     epoch: Mapped[int] = mapped_column(default=0)
     """Fencing number: a driver's writes are refused once a later driver has taken a higher one."""
     lease_until: Mapped[float | None]
@@ -232,7 +232,7 @@ class Export(Table):
     certificate: Mapped[dict[str, Any] | None]
     created_at: Mapped[float]
     ended_at: Mapped[float | None]
-    owner: Mapped[str | None] = mapped_column(String(64))
+    owner: Mapped[str | None] = mapped_column(String(200))
     lease_until: Mapped[float | None]
 
 

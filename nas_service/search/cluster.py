@@ -181,14 +181,9 @@ class Cluster:
         body: dict[str, Any] = {"submission_id": submission_id, "entrypoint": entrypoint, "metadata": metadata}
         self._call("POST", "/api/jobs/", body)
 
-    def job(self, submission_id: str) -> dict[str, Any] | None:
-        """A job's record, or None where there is no such job."""
-        answer = self._call("GET", f"/api/jobs/{submission_id}", missing_is_none=True)
-        return dict(answer) if answer is not None else None
-
-    def stop_job(self, submission_id: str) -> None:
-        """Ask a job to end (SIGTERM, then SIGKILL after 3 s)."""
-        self._call("POST", f"/api/jobs/{submission_id}/stop", {}, missing_is_none=True)
+    def jobs(self) -> list[dict[str, Any]]:
+        """Records of all jobs."""
+        return [dict(job) for job in self._call("GET", "/api/jobs/")]
 
     def nodes(self) -> list[dict[str, Any]]:
         """Alive nodes: name, address, CPUs, GPUs and what of them is free."""

@@ -1,6 +1,6 @@
 """One process a search: holds its lease, runs its stages, ends. Killed at any point, the next one goes on.
 
-``python -m nas_service.search.driver SEARCH_ID``; settings come from the environment.
+``python -m nas_service.search.driver SEARCH_ID [NAME]``; settings come from the environment.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ PAUSE_GRACE_SECONDS = 20.0
 class Driver:
     """Runs one search from wherever it stands to its end."""
 
-    def __init__(self, settings: Settings, search_id: str) -> None:
+    def __init__(self, settings: Settings, search_id: str, name: str = "by-hand") -> None:
         self._settings = settings
         self._search_id = search_id
         self._database = Database(settings.url)
-        owner = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
+        owner = f"{name}@{socket.gethostname()}:{os.getpid()}"
         self._ledger = Ledger(self._database, search_id, owner, settings.lease_seconds)
         self._control = Control()
         self._done = threading.Event()
@@ -133,7 +133,12 @@ class Driver:
             architecture = session.get_one(ArchitectureRow, trial.fingerprint).architecture
         folder = finalist_folder(self._settings, self._search_id, winner.trial, winner.seed or 0)
         assignment = plan.assignment(
-            self._search_id, winner.trial, 1, architecture, folder, seed=winner.seed or plan.request.seed
+            self._search_id,
+            winner.trial,
+            1,
+            architecture,
+            folder,
+            seed=plan.request.seed if winner.seed is None else winner.seed,
         )
         path, sha256 = str(self._settings.data_dir / winner.weights["path"]), str(winner.weights["sha256"])
         if self._settings.executor == "inline":
@@ -265,7 +270,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     torch.set_num_threads(1)
     try:
-        Driver(load_settings(), sys.argv[1]).run()
+        Driver(load_settings(), *sys.argv[1:3]).run()
     except LeaseLost as lost:
         log.warning("%s", lost)
         sys.exit(3)

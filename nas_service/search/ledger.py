@@ -29,6 +29,8 @@ from workers.assignment import Failure
 
 T = TypeVar("T")
 SNAPSHOTS_KEPT = 2
+STARTING = "starting:"
+"""Owner of a search whose driver is on its way, before the driver's name."""
 DEFER_SECONDS = 0.5
 """How long an epoch's report may wait for company before it is written."""
 
@@ -85,7 +87,7 @@ class Ledger:
                     sa.or_(
                         Search.lease_until.is_(None),
                         Search.lease_until < now,
-                        Search.owner.in_([self._owner, "starting"]),
+                        Search.owner.startswith(STARTING),
                     )
                 )
                 .values(owner=self._owner, epoch=Search.epoch + 1, lease_until=now + self._lease_seconds)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nas_service.errors import InvalidRequest
+from nas_service.errors import InvalidRequest, json_pointer
 from nas_service.search.request import COST_METRICS, SearchRequest
 from nas_service.settings import Settings
 from nas_service.strategies import STRATEGIES
@@ -163,7 +163,7 @@ def _options(model: type[Any], named: Mapping[str, Any], pointer: str) -> Any:
         return model.model_validate({key: value for key, value in named.items() if key != "name"})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        at = pointer + "".join(f"/{part}" for part in first["loc"])
+        at = pointer + json_pointer(first["loc"])
         allowed = f"; options: {', '.join(model.model_fields) or 'none'}" if first["type"] == "extra_forbidden" else ""
         given = first.get("input")
         raise InvalidRequest(f"{at}: {first['msg']} (given: {given!r:.100}){allowed}", pointer=at) from error

@@ -63,9 +63,9 @@ class ConstraintSpec(Strict):
         return self
 
     def violation(self, value: float) -> float:
-        """How far the bound is missed, in the metric's unit; at most 0 where it is kept."""
-        over = value - self.max if self.max is not None else float("-inf")
-        under = self.min - value if self.min is not None else float("-inf")
+        """How far the bound is missed, as a share of it (in the metric's unit where the bound is 0); at most 0 where it is kept."""
+        over = (value - self.max) / (abs(self.max) or 1.0) if self.max is not None else float("-inf")
+        under = (self.min - value) / (abs(self.min) or 1.0) if self.min is not None else float("-inf")
         return max(over, under)
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass
+from functools import partial
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -17,7 +18,7 @@ from nas_service.database.session import Database
 from nas_service.database.tables import Search
 from nas_service.errors import NasError, Unavailable
 from nas_service.search.cluster import Cluster
-from nas_service.search.ledger import append_event, finish
+from nas_service.search.ledger import STARTING, append_event, finish
 from nas_service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,11 @@ class Orphan:
     state: str
     restarts: int
     epoch: int
+
+    @property
+    def job(self) -> str:
+        """Name of the driver to start: every attempt has its own."""
+        return f"search-{self.id}-{self.epoch + self.restarts + 1}"
 
 
 class Supervisor:
@@ -77,9 +83,7 @@ class Supervisor:
 
     def sweep(self) -> None:
         """Start a driver for each search without one."""
-        for key, child in list(self._children.items()):
-            if child.poll() is not None:
-                del self._children[key]
+        self._notice_deaths()
         for orphan in self._orphans():
             if self._stop.is_set():
                 return
@@ -93,6 +97,30 @@ class Supervisor:
                 self._end(orphan, "paused", "paused by request")
             else:
                 self._start(orphan)
+
+    def _notice_deaths(self) -> None:
+        """End the lease of drivers whose process is known to be gone, so that nobody waits for it to run out.
+
+        Safe even if the process were alive: the next driver's epoch fences its writes off.
+        """
+        gone = {key: "" for key, child in self._children.items() if child.poll() is not None}
+        for key in gone:
+            self._children.pop(key)
+        if self._cluster is not None:
+            for job in self._cluster.jobs():
+                if job.get("status") in ("FAILED", "STOPPED", "SUCCEEDED") and job.get("submission_id"):
+                    gone[job["submission_id"]] = str(job.get("message") or job["status"])
+        with self._database.read() as session:
+            held = session.execute(
+                sa.select(Search.id, Search.owner).where(Search.owner.is_not(None), Search.lease_until.is_not(None))
+            ).all()
+        for search_id, owner in held:
+            if owner is None:
+                continue
+            name = owner.removeprefix(STARTING).split("@")[0]
+            if name in gone:
+                reason = f"its driver ended before it had begun: {gone[name]}" if owner.startswith(STARTING) else ""
+                self._database.write(partial(_expire, search_id=search_id, owner=owner, reason=reason))
 
     def _orphans(self) -> list[Orphan]:
         with self._database.read() as session:
@@ -113,13 +141,9 @@ class Supervisor:
             if self._settings.executor == "inline":
                 self._spawn(orphan)
             elif self._cluster is not None:
-                number = orphan.epoch + orphan.restarts + 1
                 python = sys.executable if self._cluster.own else "python"
-                self._cluster.submit(
-                    f"search-{orphan.id}-{number}",
-                    f"{python} {DRIVER} {orphan.id}",
-                    {"search": orphan.id, "name": orphan.name},
-                )
+                entrypoint = f"{python} {DRIVER} {orphan.id} {orphan.job}"
+                self._cluster.submit(orphan.job, entrypoint, {"search": orphan.id, "name": orphan.name})
         except Unavailable as error:
             self._release(orphan, f"waits for Ray: {error.detail}")
 
@@ -130,8 +154,8 @@ class Supervisor:
         folder = self._settings.searches_dir / orphan.id
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "driver.log").open("ab") as output:
-            command = [sys.executable, *DRIVER.split(), orphan.id]
-            self._children[orphan.id] = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+            command = [sys.executable, *DRIVER.split(), orphan.id, orphan.job]
+            self._children[orphan.job] = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
 
     def _reserve(self, orphan: Orphan) -> bool:
         def work(session: Session) -> bool:
@@ -140,7 +164,9 @@ class Supervisor:
                 sa.update(Search)
                 .where(Search.id == orphan.id, Search.epoch == orphan.epoch, Search.restarts == orphan.restarts)
                 .where(sa.or_(Search.lease_until.is_(None), Search.lease_until < now))
-                .values(lease_until=now + STARTING_SECONDS, owner="starting", restarts=Search.restarts + 1)
+                .values(
+                    lease_until=now + STARTING_SECONDS, owner=f"{STARTING}{orphan.job}", restarts=Search.restarts + 1
+                )
                 .returning(Search.id)
             ).one_or_none()
             return taken is not None
@@ -152,7 +178,7 @@ class Supervisor:
 
         def work(session: Session) -> None:
             search = session.get_one(Search, orphan.id)
-            if search.owner == "starting":
+            if search.owner == f"{STARTING}{orphan.job}":
                 search.owner = search.lease_until = None
                 search.restarts = orphan.restarts
                 if search.reason != reason:
@@ -164,3 +190,13 @@ class Supervisor:
 
     def _end(self, orphan: Orphan, state: str, reason: str) -> None:
         self._database.write(lambda session: finish(session, orphan.id, state, reason))
+
+
+def _expire(session: Session, search_id: str, owner: str, reason: str) -> None:
+    """The lease of ``owner`` ends now, unless another has it by now."""
+    search = session.get(Search, search_id, with_for_update=True)
+    if search is not None and search.owner == owner:
+        search.owner = search.lease_until = None
+        if reason and search.reason != reason:
+            search.reason = reason
+            append_event(session, search_id, "reason", {"reason": reason})

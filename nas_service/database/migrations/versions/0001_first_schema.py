@@ -50,7 +50,7 @@ def upgrade() -> None:
         sa.Column("started_at", sa.Double(), nullable=True),
         sa.Column("ended_at", sa.Double(), nullable=True),
         sa.Column("used_seconds", sa.Double(), nullable=False),
-        sa.Column("owner", sa.String(length=64), nullable=True),
+        sa.Column("owner", sa.String(length=200), nullable=True),
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("lease_until", sa.Double(), nullable=True),
         sa.Column("restarts", sa.Integer(), nullable=False),
@@ -100,7 +100,7 @@ def upgrade() -> None:
         sa.Column("certificate", Json, nullable=True),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("ended_at", sa.Double(), nullable=True),
-        sa.Column("owner", sa.String(length=64), nullable=True),
+        sa.Column("owner", sa.String(length=200), nullable=True),
         sa.Column("lease_until", sa.Double(), nullable=True),
         sa.CheckConstraint("state IN ('queued', 'running', 'ready', 'failed')", name=op.f("ck_exports_state")),
         sa.ForeignKeyConstraint(["search_id"], ["searches.id"], name=op.f("fk_exports_search_id"), ondelete="CASCADE"),
@@ -143,8 +143,8 @@ def upgrade() -> None:
         sa.Column("train_seconds", sa.Double(), nullable=False),
         sa.Column("weights", Json, nullable=True),
         sa.CheckConstraint(
-            "failure_kind IS NULL OR failure_kind IN "
-            "('oom', 'nan', 'timeout', 'crash', 'build', 'data', 'infrastructure')",
+            "failure_kind IS NULL OR "
+            "failure_kind IN ('oom', 'nan', 'timeout', 'crash', 'build', 'data', 'infrastructure')",
             name=op.f("ck_trials_failure_kind"),
         ),
         sa.CheckConstraint(
