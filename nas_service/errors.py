@@ -15,6 +15,13 @@ NasError
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+
+def json_pointer(path: Iterable[object]) -> str:
+    """RFC 6901: ("recipe", "a/b", 0) is /recipe/a~1b/0."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
 
 class NasError(Exception):
     """Root of the tree. `status` is the HTTP status, `title` the problem's short name."""

@@ -77,7 +77,7 @@ def sample_space(name: str, body: SampleRequest, _: Viewer) -> dict[str, Any]:
             unknown = set(body.decisions) - {q.name for q in recorder.questions}
             if unknown:
                 raise InvalidRequest(f"decisions {sorted(unknown)} are not asked by this space", pointer="/decisions")
-    except (ArchitectureError, SpaceError) as error:
+    except (ArchitectureError, SpaceError, ValueError, RuntimeError) as error:
         raise InvalidRequest(
             str(error), pointer="/decisions" if isinstance(error, SpaceError) else "/input_shape"
         ) from error

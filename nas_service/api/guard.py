@@ -6,6 +6,7 @@ It checks host and origin, limits size and shape of JSON bodies, and adds header
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 MAX_DEPTH = 32
+STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 SAFE = ("GET", "HEAD", "OPTIONS")
 POLICY = (
     b"default-src 'self'; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; "
@@ -54,6 +56,8 @@ class Guard:
         try:
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
             self._check_origin(scope["method"], headers)
+            if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+                raise InvalidRequest("the address holds a NUL character")
             if scope["method"] not in SAFE:
                 body = await self._body(receive, headers)
                 _check_json(body, headers)
@@ -128,17 +132,11 @@ def _check_json(body: bytes, headers: dict[str, str]) -> None:
 
 def _check_depth(text: str) -> None:
     """Count brackets outside strings, before the parser recurses into them."""
-    depth, inside, escaped = 0, False, False
-    for character in text:
-        if inside:
-            inside = escaped or character != '"'
-            escaped = character == "\\" and not escaped
-        elif character == '"':
-            inside = True
-        else:
-            depth += (character in "[{") - (character in "]}")
-            if depth > MAX_DEPTH:
-                raise InvalidRequest(f"the body is nested deeper than {MAX_DEPTH}")
+    depth = 0
+    for token in STRING_OR_BRACKET.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+        if depth > MAX_DEPTH:
+            raise InvalidRequest(f"the body is nested deeper than {MAX_DEPTH}")
 
 
 def _no_constant(name: str) -> float:
@@ -153,10 +151,11 @@ def _finite(text: str) -> float:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"key {next(n for n in names if names.count(n) > 1)!r} appears twice")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"key {name[:100]!r} appears twice")
+        found[name] = value
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from nas_service.errors import NasError
+from nas_service.errors import NasError, json_pointer
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,8 @@ def install_problems(app: FastAPI, page_for_error: Callable[[Request, NasError],
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        errors = [_entry(item) for item in error.errors()[:20]]
+        entries = [_entry(item, error.body) for item in error.errors()]
+        errors = list({(e["pointer"], e.get("parameter")): e for e in reversed(entries)}.values())[::-1][:20]
         detail = errors[0]["detail"] + (f" (and {len(errors) - 1} more)" if len(errors) > 1 else "")
         body = {"type": "about:blank", "title": "Invalid request", "status": 422, "detail": detail, "errors": errors}
         return _respond({**body, "instance": request.url.path})
@@ -79,15 +80,30 @@ def install_problems(app: FastAPI, page_for_error: Callable[[Request, NasError],
         )
 
 
-def _entry(item: dict[str, Any]) -> dict[str, str]:
+def _entry(item: dict[str, Any], body: Any) -> dict[str, str]:
     """One validation error: pointer, message, the value given."""
     place, *path = item["loc"]
-    pointer = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
+    pointer = json_pointer(_inside(body, path) if place == "body" else path)
     given = item.get("input")
-    shown = "" if isinstance(given, dict) or given is None else f" (given: {str(given)[:100]!r})"
+    shown = "" if isinstance(given, dict) or item["type"] == "missing" else f" (given: {given!r:.100})"
     message = str(item["msg"]).removeprefix("Value error, ")
     name = pointer or place
     if item["type"] == "extra_forbidden":
         message = "this key is not known"
     entry = {"detail": f"{name}: {message}{shown}", "pointer": pointer}
     return entry if place == "body" else {**entry, "parameter": f"{place}.{path[0] if path else ''}"}
+
+
+def _inside(body: Any, path: Sequence[object]) -> list[object]:
+    """The part of an error's place that lies in the body: pydantic also names the member of a union that it tried."""
+    found: list[object] = []
+    value = body
+    for part in path:
+        if isinstance(value, list) and isinstance(part, int):
+            value = value[part]
+        elif isinstance(value, dict) and value.get("name") != part:
+            value = value.get(part)
+        else:
+            continue
+        found.append(part)
+    return found

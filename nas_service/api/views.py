@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -17,6 +18,8 @@ from nas_service.errors import InvalidRequest
 from nas_service.search import status
 
 Item = TypeVar("Item")
+KEY = re.compile(r"[0-9a-z-]{1,40}")
+"""An id, as it may stand in a page token."""
 
 
 class Page(BaseModel, Generic[Item]):
@@ -43,7 +46,7 @@ def page_key(token: str | None, kind: type[Any]) -> Any:
         key = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     except (binascii.Error, ValueError) as error:
         raise InvalidRequest(f"page {token!r} is not a page token", pointer="") from error
-    if type(key) is not kind or (kind is int and not -(2**31) <= key < 2**31):
+    if type(key) is not kind or (not KEY.fullmatch(key) if kind is str else not -(2**31) <= key < 2**31):
         raise InvalidRequest(f"page {token!r} is not a page token of this list", pointer="")
     return key
 
