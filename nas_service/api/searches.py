@@ -139,7 +139,7 @@ def patch_search(
     """Rename a search; with ``If-Match`` only the version that was read."""
 
     def work(session: Session) -> SearchView:
-        search = status.find_search(session, search_id)
+        search = status.find_search(session, search_id, lock=True)
         if if_match not in (None, "*", f'"{search.last_event}"'):
             raise PreconditionFailed(f"the search is at version {search.last_event}, not {if_match}")
         search.name = body.name
@@ -156,7 +156,7 @@ def delete_search(search_id: str, _: Runner, state: StateDep) -> None:
     """Delete a search that has ended, with its trials, exports and files."""
 
     def work(session: Session) -> None:
-        search = status.find_search(session, search_id)
+        search = status.find_search(session, search_id, lock=True)
         if search.state not in (*SEARCH_ENDED, "paused"):
             raise Conflict(f"search {search_id} is {search.state}; cancel it first")
         session.delete(search)

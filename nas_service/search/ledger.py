@@ -448,10 +448,12 @@ class Ledger:
 
 
 def finish(session: Session, search_id: str, state: str, reason: str, winner: Mapping[str, Any] | None = None) -> None:
-    """End or pause a search inside a transaction."""
-    search = session.get_one(Search, search_id)
+    """End or pause a search inside a transaction. One that has ended stays as it is; a cancel outdoes a pause."""
+    search = session.get_one(Search, search_id, with_for_update=True)
     if search.state in SEARCH_ENDED:
         return
+    if state == "paused" and search.state == "cancelling":
+        state, reason = "cancelled", "cancelled by request"
     for table in (Trial, Finalist):
         unfinished = sa.update(table).where(table.search_id == search_id)
         if state == "paused":

@@ -63,7 +63,7 @@ class ConstraintSpec(Strict):
         return self
 
     def violation(self, value: float) -> float:
-        """How far the bound is missed, as a share of it (a bound of 0: in the metric's unit); at most 0 where it is kept."""
+        """How far the bound is missed, as a share of it (of 0: in the metric's unit); at most 0 where it is kept."""
         over = (value - self.max) / (abs(self.max) or 1.0) if self.max is not None else float("-inf")
         under = (self.min - value) / (abs(self.min) or 1.0) if self.min is not None else float("-inf")
         return max(over, under)

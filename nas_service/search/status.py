@@ -41,9 +41,9 @@ def new_id() -> str:
     )
 
 
-def find_search(session: Session, search_id: str) -> Search:
-    """The search, or NotFound."""
-    search = session.get(Search, search_id)
+def find_search(session: Session, search_id: str, *, lock: bool = False) -> Search:
+    """The search, or NotFound. With ``lock`` nobody else changes it before the transaction ends."""
+    search = session.get(Search, search_id, with_for_update=lock or None)
     if search is None:
         raise NotFound(f"no search {search_id!r}")
     return search
@@ -70,13 +70,8 @@ def progress(session: Session, search: Search) -> Progress:
     counted = sum(
         count for state, is_counted, count in counts if is_counted and state in ("completed", "pruned", "failed")
     )
-    finals = dict(
-        session.execute(
-            sa.select(Finalist.state, sa.func.count()).where(Finalist.search_id == search.id).group_by(Finalist.state)
-        )
-        .tuples()
-        .all()
-    )
+    finalists = sa.select(Finalist.state, sa.func.count()).where(Finalist.search_id == search.id)
+    finals = {row[0]: int(row[1]) for row in session.execute(finalists.group_by(Finalist.state))}
     budget, final = search.request["budget"], search.request["finalists"]
     max_epochs = search.request["scheduler"]["max_epochs"]
     planned = final["top_k"] * len(final["seeds"]) if search.request["evaluator"]["name"] == "train" else 0
@@ -128,7 +123,7 @@ def create(session: Session, request: SearchRequest, label: str) -> Search:
 
 def cancel(session: Session, search_id: str) -> Search:
     """Ask for the end. At once where no driver is at work; a search that was cancelled before stays so."""
-    search = find_search(session, search_id)
+    search = find_search(session, search_id, lock=True)
     if search.state in ("cancelled", "cancelling"):
         return search
     if search.state in SEARCH_ENDED:
@@ -143,7 +138,7 @@ def cancel(session: Session, search_id: str) -> Search:
 
 def pause(session: Session, search_id: str) -> Search:
     """Ask for a pause: running candidates stop at their next epoch and continue from there later."""
-    search = find_search(session, search_id)
+    search = find_search(session, search_id, lock=True)
     if search.state in ("pausing", "paused"):
         return search
     if search.state not in ("queued", "running"):
@@ -158,7 +153,7 @@ def pause(session: Session, search_id: str) -> Search:
 
 def resume(session: Session, search_id: str) -> Search:
     """Go on where it was paused."""
-    search = find_search(session, search_id)
+    search = find_search(session, search_id, lock=True)
     if search.state in ("queued", "running"):
         return search
     if search.state != "paused":
