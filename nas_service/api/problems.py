@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from nas_service.errors import NasError, json_pointer
+from nas_service.errors import InvalidRequest, NasError, NotFound, json_pointer
 
 log = logging.getLogger(__name__)
 
@@ -53,15 +53,19 @@ def install_problems(app: FastAPI, page_for_error: Callable[[Request, NasError],
         return _respond(problem_body(error, request.url.path), headers)
 
     @app.exception_handler(RequestValidationError)
-    async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    async def _invalid(request: Request, error: RequestValidationError) -> Response:
         entries = [_entry(item, error.body) for item in error.errors()]
         errors = list({(e["pointer"], e.get("parameter")): e for e in reversed(entries)}.values())[::-1][:20]
         detail = errors[0]["detail"] + (f" (and {len(errors) - 1} more)" if len(errors) > 1 else "")
+        if _wants_page(request):
+            return page_for_error(request, InvalidRequest(detail))
         body = {"type": "about:blank", "title": "Invalid request", "status": 422, "detail": detail, "errors": errors}
         return _respond({**body, "instance": request.url.path})
 
     @app.exception_handler(HTTPException)
-    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+    async def _http(request: Request, error: HTTPException) -> Response:
+        if _wants_page(request) and error.status_code == 404:
+            return page_for_error(request, NotFound(f"there is no page {request.url.path!r}"))
         body = {"type": "about:blank", "title": error.detail, "status": error.status_code, "detail": error.detail}
         return _respond({**body, "instance": request.url.path}, dict(error.headers or {}))
 

@@ -1,8 +1,8 @@
-"""The figures of a search, as data for plotly.js: best so far, learning curves, the bubble chart, the controller."""
+"""The figures of a search and of a trial, as data for plotly.js."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,22 +13,33 @@ from nas_service.search.ranking import losses, pareto_front
 from nas_service.search.status import objectives_of
 from nas_service.strategies.protocol import Objective
 
-INK, BLUE, GREEN, AMBER, RED, GREY = "#334155", "#2563eb", "#059669", "#d97706", "#dc2626", "#94a3b8"
+BLUE, GREEN, AMBER, RED, GREY = "#3b82f6", "#059669", "#d97706", "#dc2626", "#94a3b8"
+PALETTE = (BLUE, AMBER, GREEN, RED, "#7c3aed", "#0891b2")
 COLOURS = {"completed": BLUE, "pruned": GREY, "failed": RED, "infeasible": AMBER, "running": GREEN}
+SHOWN = ("completed", "pruned")
+"""States of trials that have a value."""
 CURVES = 60
 """Learning curves drawn: the best ones and the newest."""
 NAMES = {
+    "train_accuracy": "training accuracy",
+    "train_loss": "training loss",
+    "lr": "learning rate",
+    "seconds": "time of the last epoch [s]",
+    "depth": "depth [layers]",
     "val_accuracy": "validation accuracy",
     "val_loss": "validation loss",
-    "macs": "multiply-accumulates",
+    "macs": "MACs",
     "params": "parameters",
     "latency_ms": "latency [ms]",
     "memory_mb": "memory [MiB]",
     "train_seconds": "training time [s]",
 }
+MAX_LEGEND = 6
+"""Full trainings that a legend lists."""
 LARGEST_BUBBLE = 46
 """Diameter in pixels of the network with most parameters."""
 
+Trace = dict[str, Any]
 Figure = dict[str, Any]
 
 
@@ -46,48 +57,107 @@ def figures(session: Session, search: Search) -> dict[str, Figure]:
     return {name: figure for name, figure in found.items() if figure["data"]}
 
 
-def _title(metric: str) -> str:
+def metric_title(metric: str) -> str:
+    """What people call a metric, with its unit."""
     return NAMES.get(metric, metric.replace("_", " "))
 
 
-def _figure(data: list[dict[str, Any]], x: str, y: str, **layout: Any) -> Figure:
+def chart(data: list[Trace], x: str, y: str, **layout: Any) -> Figure:
+    """Traces with titled axes; ``layout`` adds to plotly's layout, and to its axes where it names them."""
+    for trace in data:
+        trace.setdefault("cliponaxis", False)  # a marker at accuracy 1 is drawn whole, though the axis ends there
     axes = {"xaxis": {"title": {"text": x}, "automargin": True}, "yaxis": {"title": {"text": y}, "automargin": True}}
+    for name in axes:
+        axes[name].update(layout.pop(name, {}))
     return {"data": data, "layout": {**axes, **layout}}
 
 
+def _scatter(mode: str, name: str, points: Iterable[tuple[float, float]], **more: Any) -> Trace:
+    """A trace through (x, y) points."""
+    across, up = [], []
+    for x, y in points:
+        across.append(x)
+        up.append(y)
+    return {"type": "scatter", "mode": mode, "name": name, "x": across, "y": up, **more}
+
+
+def _counted(last: float) -> dict[str, Any]:
+    """An axis of whole numbers from 1 to ``last``: no tick between two epochs, nor between two results."""
+    room = 0.04 * max(last - 1, 5)
+    return {"range": [1 - room, last + room], **({"dtick": 1} if last <= 10 else {})}
+
+
+def _measured(metric: str, values: Sequence[float]) -> dict[str, Any]:
+    """An axis around ``values``; an accuracy's stays within [0, 1]."""
+    if not values:
+        return {}
+    low, high = min(values), max(values)
+    room = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
+    if metric.endswith("accuracy"):
+        return {"range": [max(0.0, low - room), min(1.0, high + room)]}
+    return {"range": [low - room, high + room]}
+
+
 def best_so_far(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Figure:
-    """Each result in the order of the results, and the best so far as a step line."""
+    """Each result in the order of the results, and the best so far as a step line.
+
+    The axis is about the better results: what is far worse than three quarters of the completed trials
+    lies on its edge as a triangle, with its value in the label.
+    """
     objective = objectives[0]
-    done = sorted((t for t in trials if t.observed_as and t.values and t.state in ("completed", "pruned")), key=lambda t: t.observed_as or 0)
-    points = [(t.observed_as or 0, t.values[0], t) for t in done if t.values]
-    data: list[dict[str, Any]] = []
-    for state in ("completed", "pruned"):
+    points = sorted(
+        ((t.observed_as, t.values[0], t) for t in trials if t.observed_as and t.values and t.state in SHOWN),
+        key=lambda point: point[0],
+    )
+    if not points:
+        return chart([], "", "")
+    sign = 1 if objective.direction == "maximize" else -1
+    completed = [value for _, value, trial in points if trial.state == "completed"]
+    edge = sign * _edge([sign * value for value in completed or [value for _, value, _ in points]])
+    data = []
+    for state in SHOWN:
         chosen = [point for point in points if point[2].state == state]
+        beyond = [sign * value < sign * edge for _, value, _ in chosen]
+        triangle = "triangle-down" if sign > 0 else "triangle-up"
+        marker = {
+            "color": COLOURS[state],
+            "size": 7,
+            "opacity": 0.75 if state == "completed" else 0.5,
+            "symbol": [triangle if off else "circle" for off in beyond],
+        }
+        drawn = ((order, edge if off else value) for (order, value, _), off in zip(chosen, beyond, strict=True))
+        label = "trial %{customdata[0]}<br>%{customdata[1]:.4f}<extra></extra>"
+        told = [[trial.number, value] for _, value, trial in chosen]
         if chosen:
-            data.append(
-                {
-                    "type": "scatter", "mode": "markers", "name": state,
-                    "x": [p[0] for p in chosen], "y": [p[1] for p in chosen], "customdata": [p[2].number for p in chosen],
-                    "hovertemplate": "trial %{customdata}<br>%{y:.4f}<extra></extra>",
-                    "marker": {"color": COLOURS[state], "size": 7, "opacity": 0.75 if state == "completed" else 0.45},
-                }
-            )  # fmt: skip
-    best, line = None, []
+            data.append(_scatter("markers", state, drawn, marker=marker, customdata=told, hovertemplate=label))
+    line = _best_line(points, sign)
+    if line:
+        style = {"shape": "hv", "color": GREEN, "width": 2.5}
+        data.append(_scatter("lines", "best so far", line, line=style, hoverinfo="skip"))
+    inside = [value for _, value, _ in points if sign * value >= sign * edge]
+    clipped = [edge] if len(inside) < len(points) else []
+    up = _measured(objective.metric, [*inside, *clipped])
+    return chart(data, "result", metric_title(objective.metric), xaxis=_counted(points[-1][0]), yaxis=up)
+
+
+def _edge(values: Sequence[float]) -> float:
+    """Least value that is drawn to scale, greater being better: a quarter of the span below the lower quartile."""
+    ordered = sorted(values)
+    quartile, best = ordered[len(ordered) // 4], ordered[-1]
+    return quartile - max(0.25 * (best - quartile), 0.05 * abs(best))
+
+
+def _best_line(points: Sequence[tuple[int, float, Trial]], sign: int) -> list[tuple[float, float]]:
+    """(result, best value of a feasible completed trial up to it); ``sign`` is -1 where less is better."""
+    best: float | None = None
+    line: list[tuple[float, float]] = []
     for order, value, trial in points:
-        better = best is None or (value > best if objective.direction == "maximize" else value < best)
         feasible = not any(violation > 0 for violation in trial.violations or ())
-        if trial.state == "completed" and better and feasible:
+        if trial.state == "completed" and feasible and (best is None or sign * value > sign * best):
             best = value
         if best is not None:
             line.append((order, best))
-    if line:
-        data.append(
-            {
-                "type": "scatter", "mode": "lines", "name": "best so far", "x": [p[0] for p in line], "y": [p[1] for p in line],
-                "line": {"shape": "hv", "color": GREEN, "width": 2.5}, "hoverinfo": "skip",
-            }
-        )  # fmt: skip
-    return _figure(data, "result", _title(objective.metric))
+    return line
 
 
 def bubbles(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Figure:
@@ -96,30 +166,34 @@ def bubbles(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Figure:
     The figure of Canziani, Paszke and Culurciello, arXiv 1605.07678, with the Pareto front drawn.
     """
     across = "latency_ms" if any(o.metric == "latency_ms" for o in objectives) else "macs"
-    shown = [t for t in trials if t.state == "completed" and "val_accuracy" in t.metrics and t.metrics.get(across) is not None]
+    needed = (across, "val_accuracy", "params")
+    shown = [t for t in trials if t.state == "completed" and all(t.metrics.get(name) is not None for name in needed)]
     if not shown:
-        return _figure([], "", "")
-    most = max(t.metrics["params"] for t in shown)
-    points = [(float(t.metrics[across]), -float(t.metrics["val_accuracy"])) for t in shown]
-    front = sorted((points[i] for i in pareto_front(points)), key=lambda p: p[0])
-    data: list[dict[str, Any]] = [
-        {
-            "type": "scatter", "mode": "markers", "name": "completed trials",
-            "x": [p[0] for p in points], "y": [-p[1] for p in points],
-            "customdata": [[t.number, t.metrics["params"]] for t in shown],
-            "hovertemplate": "trial %{customdata[0]}<br>accuracy %{y:.4f}<br>" + _title(across) + " %{x:.4s}"
-            "<br>parameters %{customdata[1]:.4s}<extra></extra>",
-            "marker": {
-                "size": [t.metrics["params"] for t in shown], "sizemode": "area", "sizeref": 2 * most / LARGEST_BUBBLE**2, "sizemin": 3,
-                "color": BLUE, "opacity": 0.45, "line": {"color": BLUE, "width": 1},
-            },
-        },
-        {
-            "type": "scatter", "mode": "lines", "name": "Pareto front", "x": [p[0] for p in front], "y": [-p[1] for p in front],
-            "line": {"shape": "hv", "color": GREEN, "width": 2, "dash": "dot"}, "hoverinfo": "skip",
-        },
-    ]  # fmt: skip
-    return _figure(data, _title(across), "validation accuracy")
+        return chart([], "", "")
+    sizes = [t.metrics["params"] for t in shown]
+    points = [(float(t.metrics[across]), float(t.metrics["val_accuracy"])) for t in shown]
+    front = sorted(points[i] for i in pareto_front([(cost, -accuracy) for cost, accuracy in points]))
+    bubble = {
+        "size": sizes,
+        "sizemode": "area",
+        "sizeref": 2 * max(sizes) / LARGEST_BUBBLE**2,
+        "sizemin": 3,
+        "color": BLUE,
+        "opacity": 0.45,
+        "line": {"color": BLUE, "width": 1},
+    }
+    label = (
+        f"trial %{{customdata[0]}}<br>accuracy %{{y:.4f}}<br>{metric_title(across)} %{{x:.4s}}"
+        "<br>parameters %{customdata[1]:.4s}<extra></extra>"
+    )
+    told = [[t.number, t.metrics["params"]] for t in shown]
+    dotted = {"shape": "hv", "color": GREEN, "width": 2, "dash": "dot"}
+    data = [
+        _scatter("markers", "completed trials", points, marker=bubble, customdata=told, hovertemplate=label),
+        _scatter("lines+markers", "Pareto front", front, marker={"size": 5}, line=dotted, hoverinfo="skip"),
+    ]
+    up = _measured("val_accuracy", [accuracy for _, accuracy in points])
+    return chart(data, metric_title(across), "validation accuracy", yaxis=up)
 
 
 def curves(session: Session, search: Search, trials: Sequence[Trial]) -> Figure:
@@ -128,23 +202,39 @@ def curves(session: Session, search: Search, trials: Sequence[Trial]) -> Figure:
     ranked = sorted((t for t in trials if t.values and t.epoch), key=lambda t: losses(t.values or (), objectives))
     newest = [t for t in reversed(trials) if t.epoch][: CURVES // 2]
     chosen = {t.number: t for t in [*ranked[: CURVES // 2], *newest]}
-    query = sa.select(Measurement).where(Measurement.search_id == search.id, Measurement.number.in_(chosen)).order_by(Measurement.epoch)
-    points: dict[int, list[tuple[int, float]]] = {}
-    for row in session.scalars(query):
+    query = sa.select(Measurement).where(Measurement.search_id == search.id, Measurement.number.in_(chosen))
+    points: dict[int, list[tuple[float, float]]] = {}
+    for row in session.scalars(query.order_by(Measurement.epoch)):
         if "val_accuracy" in row.metrics:
             points.setdefault(row.number, []).append((row.epoch, row.metrics["val_accuracy"]))
     best = ranked[0].number if ranked else None
-    data = [
-        {
-            "type": "scatter", "mode": "lines+markers", "name": f"trial {number}", "showlegend": False,
-            "x": [p[0] for p in line], "y": [p[1] for p in line], "marker": {"size": 4},
-            "line": {"color": GREEN if number == best else COLOURS.get(chosen[number].state, GREY), "width": 3 if number == best else 1},
-            "opacity": 1 if number == best or chosen[number].state == "running" else 0.5,
-            "hovertemplate": f"trial {number}<br>epoch %{{x}}<br>%{{y:.4f}}<extra></extra>",
-        }
-        for number, line in sorted(points.items())
-    ]  # fmt: skip
-    return _figure(data, "epoch", "validation accuracy")
+    data = []
+    for number, line in sorted(points.items()):
+        colour = GREEN if number == best else COLOURS.get(chosen[number].state, GREY)
+        data.append(
+            _scatter(
+                "lines+markers",
+                f"trial {number}",
+                line,
+                showlegend=False,
+                marker={"size": 4},
+                line={"color": colour, "width": 3 if number == best else 1},
+                opacity=1 if number == best or chosen[number].state == "running" else 0.5,
+                hovertemplate=f"trial {number}<br>epoch %{{x}}<br>%{{y:.4f}}<extra></extra>",
+            )
+        )
+    return _by_epoch(data, "validation accuracy")
+
+
+def trial_curve(points: Sequence[Measurement]) -> Figure:
+    """Training and validation accuracy of one trial by epoch; ``points`` in the order of their epochs."""
+    data = []
+    for name, label, colour in (("train_accuracy", "training", GREY), ("val_accuracy", "validation", BLUE)):
+        line = [(point.epoch, point.metrics[name]) for point in points if point.metrics.get(name) is not None]
+        if line:
+            style = {"color": colour, "width": 2}
+            data.append(_scatter("lines+markers", label, line, line=style, showlegend=True))
+    return _by_epoch(data, "accuracy")
 
 
 def finalists(session: Session, search: Search) -> Figure:
@@ -152,30 +242,45 @@ def finalists(session: Session, search: Search) -> Figure:
     query = sa.select(Finalist).where(Finalist.search_id == search.id).order_by(Finalist.number, Finalist.seed)
     rows = [row for row in session.scalars(query) if row.curve]
     numbers = sorted({row.number for row in rows})
-    palette = (BLUE, AMBER, GREEN, RED, "#7c3aed", "#0891b2")
-    data = [
-        {
-            "type": "scatter", "mode": "lines", "name": f"trial {row.number}, seed {row.seed}",
-            "x": [p["epoch"] for p in row.curve], "y": [p.get("val_accuracy") for p in row.curve],
-            "line": {"color": palette[numbers.index(row.number) % len(palette)], "width": 1.8},
-            "hovertemplate": f"trial {row.number}, seed {row.seed}<br>epoch %{{x}}<br>%{{y:.4f}}<extra></extra>",
-        }
-        for row in rows
-    ]  # fmt: skip
-    return _figure(data, "epoch", "validation accuracy")
+    data = []
+    for row in rows:
+        name = f"trial {row.number}, seed {row.seed}"
+        data.append(
+            _scatter(
+                "lines+markers",
+                name,
+                [(point["epoch"], point["val_accuracy"]) for point in row.curve if "val_accuracy" in point],
+                showlegend=len(rows) <= MAX_LEGEND,
+                marker={"size": 4},
+                line={"color": PALETTE[numbers.index(row.number) % len(PALETTE)], "width": 1.8},
+                hovertemplate=f"{name}<br>epoch %{{x}}<br>%{{y:.4f}}<extra></extra>",
+            )
+        )
+    return _by_epoch(data, "validation accuracy")
+
+
+def _by_epoch(data: list[Trace], y: str) -> Figure:
+    """Accuracies over epochs."""
+    values = [value for trace in data for value in trace["y"]]
+    last = max((epoch for trace in data for epoch in trace["x"]), default=1)
+    return chart(data, "epoch", y, xaxis=_counted(last), yaxis=_measured("val_accuracy", values))
 
 
 def controller(session: Session, search: Search) -> Figure:
     """Reward, baseline and entropy of the controller by update."""
     query = sa.select(StrategyUpdate).where(StrategyUpdate.search_id == search.id).order_by(StrategyUpdate.observed_as)
     rows = list(session.scalars(query))
-    series = (("reward", BLUE, "y"), ("baseline", INK, "y"), ("entropy", AMBER, "y2"))
     data = []
-    for name, colour, axis in series:
+    for name, colour, axis in (("reward", BLUE, "y"), ("baseline", GREY, "y"), ("entropy", AMBER, "y2")):
         points = [(row.observed_as, row.figures[name]) for row in rows if row.figures.get(name) is not None]
         if points:
-            mode = "markers" if name == "reward" else "lines"
-            trace = {"type": "scatter", "mode": mode, "name": name, "x": [p[0] for p in points], "y": [p[1] for p in points], "yaxis": axis}
-            data.append({**trace, "line": {"color": colour, "width": 2}, "marker": {"color": colour, "size": 5, "opacity": 0.6}})
-    second = {"overlaying": "y", "side": "right", "title": {"text": "entropy [nats]"}, "showgrid": False, "automargin": True}
-    return _figure(data, "update", "reward, baseline", yaxis2=second)
+            look = {"marker": {"color": colour, "size": 5, "opacity": 0.6}, "line": {"color": colour, "width": 2}}
+            data.append(_scatter("markers" if name == "reward" else "lines", name, points, yaxis=axis, **look))
+    second = {
+        "overlaying": "y",
+        "side": "right",
+        "title": {"text": "entropy [nats]"},
+        "showgrid": False,
+        "automargin": True,
+    }
+    return chart(data, "update", "reward, baseline", yaxis2=second)

@@ -1,4 +1,7 @@
-"""The pages: searches, one search, one trial, a form for a new search, signing in. Rendered here; live through the event stream."""
+"""The pages: searches, one search, one trial, a form for a new search, signing in.
+
+They are rendered here, and stay live through the event stream.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +27,17 @@ from nas_service.cli.searches import duration, figure
 from nas_service.database.tables import SEARCH_ENDED, ArchitectureRow, Export, Finalist, Measurement, Search, Trial
 from nas_service.errors import NasError, NotFound
 from nas_service.search import status
-from nas_service.web.figures import _figure, figures
+from nas_service.search.request import SearchRequest
+from nas_service.web.figures import figures, metric_title, trial_curve
 from search_spaces.architecture import Architecture
 from search_spaces.drawing import svg
 from search_spaces.source import source
+from workers.datasets import DatasetSpec
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
 templates = Jinja2Templates(directory=Path(__file__).parent / "templates")
-templates.env.filters.update(figure=figure, duration=duration)
+templates.env.filters.update(figure=figure, duration=duration, metric=metric_title)
 templates.env.globals.update(version=__version__)
 
 PLOTLY = Path(plotly_offline.__file__).parent.parent / "package_data" / "plotly.min.js"
@@ -45,8 +50,14 @@ MAX_LOG = 20_000
 
 def _page(request: Request, state: State, name: str, status_code: int = 200, **values: Any) -> HTMLResponse:
     host = request.url.hostname or state.settings.host
-    links = {"optuna": f"http://{host}:{state.settings.optuna_port}/", "ray": "/ray/" if state.settings.executor == "ray" else ""}
-    return templates.TemplateResponse(request, name, {"links": links, **values}, status_code=status_code)
+    links = {
+        "optuna": f"http://{host}:{state.settings.optuna_port}/",
+        "ray": "/ray/" if state.settings.executor == "ray" else "",
+    }
+    signed_in = COOKIE in request.cookies and name != "login.html"
+    return templates.TemplateResponse(
+        request, name, {"links": links, "signed_in": signed_in, **values}, status_code=status_code
+    )
 
 
 @router.get("/")
@@ -68,12 +79,16 @@ def _recent(state: State) -> list[Any]:
 
 
 @router.get("/searches/new")
-def new_page(request: Request, _: Viewer, state: StateDep, like: Annotated[str | None, Query(max_length=32)] = None) -> HTMLResponse:
+def new_page(
+    request: Request, _: Viewer, state: StateDep, like: Annotated[str | None, Query(max_length=32)] = None
+) -> HTMLResponse:
     """The form for a new search, filled in from an earlier one where ``like`` names it."""
-    template: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     if like:
         with state.database.read() as session:
-            template = status.find_search(session, like).request
+            given = status.find_search(session, like).request
+    usual = SearchRequest(dataset=DatasetSpec(name="any"), space={"name": "any"})
+    template = {"given": given, "usual": {"strategy": usual.strategy["name"]}}
     return _page(request, state, "new.html", template=json.dumps(template).replace("<", "\\u003c"))
 
 
@@ -102,7 +117,9 @@ def search_figures(search_id: str, _: Viewer, state: StateDep) -> Response:
 def _search_values(session: Session, search_id: str) -> dict[str, Any]:
     search = status.find_search(session, search_id)
     trials = session.scalars(sa.select(Trial).where(Trial.search_id == search_id).order_by(Trial.number))
-    finalists = session.scalars(sa.select(Finalist).where(Finalist.search_id == search_id).order_by(Finalist.number, Finalist.seed))
+    finalists = session.scalars(
+        sa.select(Finalist).where(Finalist.search_id == search_id).order_by(Finalist.number, Finalist.seed)
+    )
     exports = session.scalars(sa.select(Export).where(Export.search_id == search_id).order_by(Export.id.desc()))
     view = search_view(session, search)
     shown = view.winner["trial"] if view.winner else view.best.number if view.best else None
@@ -130,28 +147,18 @@ def trial_page(request: Request, search_id: str, number: int, _: Viewer, state: 
         architecture = Architecture.from_json(row.architecture) if row else None
     place = trial.reused_from or [search_id, number]
     log = state.settings.searches_dir / str(place[0]) / "trials" / str(place[1]) / "log.txt"
-    curve = _curve([(point.epoch, point.metrics) for point in points])
+    curve = trial_curve(points)
     return _page(
         request,
         state,
         "trial.html",
         search=search,
         trial=trial_view(trial),
-        curve=json.dumps(curve).replace("<", "\\u003c") if points else "",
+        curve=json.dumps(curve) if curve["data"] else "",
         drawing=svg(architecture) if architecture else "",
         code=source(architecture, title=f"{search.name}, trial {number}") if architecture else "",
         log=log.read_text(errors="replace")[-MAX_LOG:] if log.exists() else "",
     )
-
-
-def _curve(points: list[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
-    data = []
-    for name, label, colour in (("train_accuracy", "training", "#94a3b8"), ("val_accuracy", "validation", "#2563eb")):
-        line = [(epoch, metrics[name]) for epoch, metrics in points if metrics.get(name) is not None]
-        if line:
-            trace = {"type": "scatter", "mode": "lines+markers", "name": label, "line": {"color": colour, "width": 2}}
-            data.append({**trace, "x": [p[0] for p in line], "y": [p[1] for p in line]})
-    return _figure(data, "epoch", "accuracy")
 
 
 # -- signing in ----------------------------------------------------------------------------------------------------
@@ -160,12 +167,17 @@ def _curve(points: list[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
 @router.get("/login")
 def login_page(request: Request, state: StateDep, next: str = "/") -> HTMLResponse:
     """Where a browser gives its token."""
-    return _page(request, state, "login.html", next=_inside(next), wrong=False, place=state.settings.data_dir / "admin.token")
+    return _page(
+        request, state, "login.html", next=_inside(next), wrong=False, place=state.settings.data_dir / "admin.token"
+    )
 
 
 @router.post("/login", response_model=None)
 def login(
-    request: Request, state: StateDep, token: Annotated[str, Form(max_length=200)], next: Annotated[str, Form(max_length=500)] = "/"
+    request: Request,
+    state: StateDep,
+    token: Annotated[str, Form(max_length=200)],
+    next: Annotated[str, Form(max_length=500)] = "/",
 ) -> Response:
     """Keep a valid token in a cookie that only this site's own pages send."""
     with state.database.read() as session:
@@ -174,7 +186,14 @@ def login(
         place = state.settings.data_dir / "admin.token"
         return _page(request, state, "login.html", 401, next=_inside(next), wrong=True, place=place)
     answer = RedirectResponse(_inside(next), 303)
-    answer.set_cookie(COOKIE, token.strip(), max_age=30 * 86400, httponly=True, samesite="strict", secure=request.url.scheme == "https")
+    answer.set_cookie(
+        COOKIE,
+        token.strip(),
+        max_age=30 * 86400,
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )
     return answer
 
 
@@ -194,7 +213,8 @@ def _inside(path: str) -> str:
 def page_for_error(request: Request, error: NasError) -> Response:
     """The sign-in page for whoever is not signed in, else a page that says what is wrong."""
     if error.status == 401:
-        return RedirectResponse(f"/login?next={quote(request.url.path)}", 303)
+        wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        return RedirectResponse(f"/login?next={quote(wanted)}", 303)
     state: State = request.app.state.nas
     return _page(request, state, "error.html", error.status, title=error.title, detail=error.detail)
 
