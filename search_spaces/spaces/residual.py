@@ -39,7 +39,7 @@ class ResidualConfig(SpaceConfig):
         (16, 32, 48), description="Options for the channels of the first stage; a bottleneck has a quarter inside."
     )
     cardinalities: Choices = Field(
-        (1, 2, 4), description="Options for the groups of a bottleneck's 3x3 convolution; must divide every width / 4."
+        (1, 2, 4), description="Options for the groups of a bottleneck's 3x3 convolution, where they divide width / 4."
     )
     shortcuts: Annotated[tuple[ShortcutKind, ...], Field(min_length=1, max_length=2)] = Field(
         ("projection", "zero_pad"), description="Ways around a block that changes its shape."
@@ -53,9 +53,8 @@ class ResidualConfig(SpaceConfig):
             raise ValueError(f"depths up to {max(self.depths)}; allowed: at most 64")
         if any("bottleneck" in kind for kind in self.blocks):
             for width in self.widths:
-                for groups in self.cardinalities:
-                    if width % (4 * groups):
-                        raise ValueError(f"width {width} is no multiple of 4 x cardinality {groups}")
+                if width % 4:
+                    raise ValueError(f"width {width} is no multiple of 4; a bottleneck has a quarter inside")
         return self
 
 
@@ -63,7 +62,7 @@ def residual(choose: Choose, task: Task, config: ResidualConfig) -> Architecture
     """A stem, ``stages`` stages of residual blocks of one kind, and a classifier."""
     kind = choose("block", config.blocks)
     width = choose("width", config.widths)
-    groups = choose("cardinality", config.cardinalities) if "bottleneck" in kind else 1
+    groups = cardinality(choose, width, config.cardinalities) if "bottleneck" in kind else 1
     shortcut = choose("shortcut", config.shortcuts) if config.stages > 1 else "projection"
     chain = Chain()
     size = stem(chain, task, width, plain="preact" in kind)
@@ -84,6 +83,14 @@ def residual(choose: Choose, task: Task, config: ResidualConfig) -> Architecture
         chain.append("norm_act")
     chain.append("classifier", classes=task.classes)
     return chain.architecture(task)
+
+
+def cardinality(choose: Choose, width: int, options: tuple[int, ...]) -> int:
+    """One of the options that divide a bottleneck's inner width; where that leaves fewer, it is another question."""
+    fitting = tuple(groups for groups in options if width % (4 * groups) == 0) or (1,)
+    if len(fitting) == 1:
+        return fitting[0]
+    return choose("cardinality" if fitting == options else f"cardinality_at_width_{width}", fitting)
 
 
 def stem(chain: Chain, task: Task, width: int, plain: bool) -> tuple[int, int]:

@@ -1,8 +1,9 @@
-"""docker-compose.yml: valid for the real Compose and the schema; and its services, run as processes, carry a search end to end."""
+"""docker-compose.yml is valid for the real Compose, and its services, run as processes, carry a search end to end."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -70,27 +71,21 @@ class Processes:
         self.ports = {"6379": free_port(), "8265": free_port(), "8000": free_port(), "8001": free_port()}
         (secrets / "database_url").write_text(database_url)
         self.words = {
-            "/run/secrets": str(secrets), "/datasets": "/usr/share/datasets", "/data": str(folder / "data"),
-            "//head:": "//127.0.0.1:", "=head:": "=127.0.0.1:", "0.0.0.0": "127.0.0.1",
-        }  # fmt: skip
+            r"^/run/secrets(?=/|$)": str(secrets),
+            r"^/datasets(?=/|$)": "/usr/share/datasets",
+            r"^/data(?=/|$)": str(folder / "data"),
+            r"(?<=[=/])head(?=:)": "127.0.0.1",
+            r"0\.0\.0\.0": "127.0.0.1",
+            **{rf"(?<![0-9]){port}(?![0-9])": str(mine) for port, mine in self.ports.items()},
+        }
         self.ray_folder = tempfile.mkdtemp(prefix="nas-c-")
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def _ours(self, text: str) -> str:
-        for word, mine in self.words.items():
-            text = (
-                mine
-                if text == word
-                else text.replace(word + "/", mine + "/")
-                if word.startswith("/r")
-                else text.replace(word, mine)
-            )
-        for port, mine_port in self.ports.items():
-            text = (
-                str(mine_port)
-                if text == port
-                else text.replace(f"={port}", f"={mine_port}").replace(f":{port}", f":{mine_port}")
-            )
+        for pattern, mine in self.words.items():
+            text, done = re.subn(pattern, mine, text)
+            if done and pattern.startswith("^"):
+                return text
         return text
 
     def start(self, name: str, *extra: str) -> subprocess.Popen[bytes]:

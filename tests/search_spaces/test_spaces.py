@@ -184,3 +184,12 @@ def test_walk_knows_a_block_again() -> None:
     architecture = SPACES["mbconv"].bound(GARMENTS)(first)
     profiles = walk(architecture).profiles
     assert all(a is b for a, b in zip(profiles, walk(architecture).profiles, strict=True))
+
+
+def test_narrow_residual_networks_ask_only_for_cardinalities_that_fit() -> None:
+    space, config = configured({"name": "residual", "widths": [8, 16], "blocks": ["bottleneck"]})
+    asked = set()
+    for questions, _ in every(lambda choose: space.ask(choose, Task((1, 8, 8), 10), config)):
+        width = next(q.answer for q in questions if q.name == "width")
+        asked |= {(width, q.options) for q in questions if q.name.startswith("cardinality")}
+    assert asked == {(8, (1, 2)), (16, (1, 2, 4))}
