@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError
 from sqlalchemy.orm import Session
 
 from nas_service.errors import Misconfigured, Unavailable
@@ -35,18 +36,21 @@ class Database:
                 f"database_url has the backend {self.url.get_backend_name()!r}; allowed: sqlite, postgresql"
             )
         self.sqlite = self.url.get_backend_name() == "sqlite"
+        self._read_options: dict[str, Any] = {"reads_only": True}
+        if not self.sqlite:
+            self._read_options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         self.engine = _sqlite_engine(self.url) if self.sqlite else _postgresql_engine(self.url)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A session that sees one snapshot and changes nothing. Raises Unavailable when the database is away."""
+        """A session that sees one snapshot and can change nothing. Raises Unavailable when the database is away."""
         try:
             with (
-                self.engine.connect().execution_options(reads_only=True) as connection,
+                self.engine.connect().execution_options(**self._read_options) as connection,
                 Session(connection, expire_on_commit=False) as session,
             ):
                 yield session
-        except OperationalError as error:
+        except (OperationalError, TimeoutError) as error:
             raise _unavailable(error) from error
 
     def write(self, work: Callable[[Session], T], *, patience_seconds: float = 10.0) -> T:
@@ -61,10 +65,11 @@ class Database:
             try:
                 with Session(self.engine, expire_on_commit=False) as session, session.begin():
                     return work(session)
-            except DBAPIError as error:
-                if not _passing(error):
+            except (DBAPIError, TimeoutError) as error:
+                passing = _passing(error)
+                if not passing and not isinstance(error, OperationalError):
                     raise
-                if time.monotonic() > deadline:
+                if not passing or time.monotonic() > deadline:
                     raise _unavailable(error) from error
                 time.sleep(random.uniform(0.02, 0.2))
 
@@ -98,7 +103,12 @@ class Database:
 
 def _sqlite_engine(url: sa.URL) -> Engine:
     engine = sa.create_engine(
-        url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}, pool_size=8, max_overflow=24
+        url,
+        json_serializer=_strict_json,
+        connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+        pool_size=8,
+        max_overflow=24,
+        pool_timeout=10,
     )
 
     @event.listens_for(engine, "connect")
@@ -118,6 +128,7 @@ def _sqlite_engine(url: sa.URL) -> Engine:
     def _begin(connection: Connection) -> None:
         # A write that began as a read cannot wait for the lock, it fails at once: take the write lock first.
         reads_only = connection.get_execution_options().get("reads_only", False)
+        connection.exec_driver_sql(f"PRAGMA query_only={int(reads_only)}")
         connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
 
     return engine
@@ -126,6 +137,7 @@ def _sqlite_engine(url: sa.URL) -> Engine:
 def _postgresql_engine(url: sa.URL) -> Engine:
     return sa.create_engine(
         url,
+        json_serializer=_strict_json,
         pool_size=8,
         max_overflow=8,
         pool_timeout=10,
@@ -141,9 +153,14 @@ def _postgresql_engine(url: sa.URL) -> Engine:
     )
 
 
-def _passing(error: DBAPIError) -> bool:
+def _strict_json(value: Any) -> str:
+    """JSON without NaN and infinity: PostgreSQL refuses them, SQLite would keep what no reader can parse."""
+    return json.dumps(value, allow_nan=False)
+
+
+def _passing(error: DBAPIError | TimeoutError) -> bool:
     """Whether the same transaction may succeed a moment later: locked, deadlocked, serialisation, connection lost."""
-    if error.connection_invalidated:
+    if isinstance(error, TimeoutError) or error.connection_invalidated:  # every connection is in use, or this is lost
         return True
     state = getattr(error.orig, "sqlstate", None)
     if state is not None:
@@ -156,6 +173,7 @@ def _passing(error: DBAPIError) -> bool:
     )
 
 
-def _unavailable(error: DBAPIError) -> Unavailable:
-    reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
+def _unavailable(error: DBAPIError | TimeoutError) -> Unavailable:
+    cause = error if isinstance(error, TimeoutError) else error.orig
+    reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
     return Unavailable(f"the database does not answer: {reason}", retry_after=5)
