@@ -48,14 +48,26 @@ class Cluster:
 
     def start(self) -> None:
         """Find our head again, or start one, and wait for its job API. Raises Misconfigured with the log's end."""
-        if not self.own:
-            return
-        found = self._found()
-        if found:
-            self.url = found["url"]
-            log.info("found our Ray head again: %s", self.url)
-            return
-        self._launch()
+        if self.own:
+            found = self._found()
+            if found:
+                self.url = found["url"]
+                log.info("found our Ray head again: %s", self.url)
+            else:
+                self._launch()
+        self._check_guarded()
+
+    def _check_guarded(self) -> None:
+        """Ray runs whatever code it is given. Raises Misconfigured when it listens to callers without a token."""
+        try:
+            answer = httpx.get(f"{self.url}/api/jobs/", timeout=10, trust_env=False)
+        except httpx.HTTPError:
+            return  # away for now: the supervisor says so
+        if answer.status_code not in (401, 403):
+            raise Misconfigured(
+                f"Ray at {self.url} answers without a token ({answer.status_code}): anyone who reaches it can run code; "
+                "start it with RAY_AUTH_MODE=token"
+            )
 
     def _found(self) -> dict[str, Any] | None:
         """The record of a head of ours that is alive and answers."""
