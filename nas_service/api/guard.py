@@ -49,7 +49,7 @@ class Guard:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 names = {name for name, _ in message.get("headers", [])}
-                extra = [] if scope["path"].startswith("/ray/") else [(n, v) for n, v in HEADERS if n not in names]
+                extra = [(n, v) for n, v in HEADERS if n not in names]
                 message["headers"] = [*message.get("headers", []), *extra]
             await send(message)
 

@@ -18,6 +18,8 @@ PALETTE = (BLUE, AMBER, GREEN, RED, "#7c3aed", "#0891b2")
 COLOURS = {"completed": BLUE, "pruned": GREY, "failed": RED, "infeasible": AMBER, "running": GREEN}
 SHOWN = ("completed", "pruned")
 """States of trials that have a value."""
+FEW = 12
+"""Completed trials below which none is too bad to be drawn to scale."""
 CURVES = 60
 """Learning curves drawn: the best ones and the newest."""
 NAMES = {
@@ -117,33 +119,38 @@ def best_so_far(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Fig
     data = []
     for state in SHOWN:
         chosen = [point for point in points if point[2].state == state]
-        beyond = [sign * value < sign * edge for _, value, _ in chosen]
-        triangle = "triangle-down" if sign > 0 else "triangle-up"
-        marker = {
-            "color": COLOURS[state],
-            "size": 7,
-            "opacity": 0.75 if state == "completed" else 0.5,
-            "symbol": [triangle if off else "circle" for off in beyond],
-        }
-        drawn = ((order, edge if off else value) for (order, value, _), off in zip(chosen, beyond, strict=True))
-        label = "trial %{customdata[0]}<br>%{customdata[1]:.4f}<extra></extra>"
-        told = [[trial.number, value] for _, value, trial in chosen]
-        if chosen:
-            data.append(_scatter("markers", state, drawn, marker=marker, customdata=told, hovertemplate=label))
+        inside = [point for point in chosen if sign * point[1] >= sign * edge]
+        beyond = [point for point in chosen if sign * point[1] < sign * edge]
+        data += [_results(state, inside), _results(state, beyond, edge, "triangle-down" if sign > 0 else "triangle-up")]
+    data = [trace for trace in data if trace["x"]]
     line = _best_line(points, sign)
     if line:
         style = {"shape": "hv", "color": GREEN, "width": 2.5}
         data.append(_scatter("lines", "best so far", line, line=style, hoverinfo="skip"))
-    inside = [value for _, value, _ in points if sign * value >= sign * edge]
-    clipped = [edge] if len(inside) < len(points) else []
-    up = _measured(objective.metric, [*inside, *clipped])
+    up = _measured(objective.metric, [value for trace in data if trace["mode"] == "markers" for value in trace["y"]])
     return chart(data, "result", metric_title(objective.metric), xaxis=_counted(points[-1][0]), yaxis=up)
+
+
+def _results(
+    state: str, points: Sequence[tuple[int, float, Trial]], at: float | None = None, symbol: str = ""
+) -> Trace:
+    """Results as markers, all of them at the height ``at`` where it is given."""
+    look = {"color": COLOURS[state], "size": 7, "opacity": 0.75 if state == "completed" else 0.5}
+    return _scatter(
+        "markers",
+        state,
+        [(order, value if at is None else at) for order, value, _ in points],
+        marker={**look, "symbol": symbol or "circle"},
+        showlegend=at is None,
+        customdata=[[trial.number, value] for _, value, trial in points],
+        hovertemplate="trial %{customdata[0]}<br>%{customdata[1]:.4f}<extra></extra>",
+    )
 
 
 def _edge(values: Sequence[float]) -> float:
     """Least value that is drawn to scale, greater being better: a quarter of the span below the lower quartile."""
     ordered = sorted(values)
-    quartile, best = ordered[len(ordered) // 4], ordered[-1]
+    quartile, best = ordered[len(ordered) // 4 if len(ordered) >= FEW else 0], ordered[-1]
     return quartile - max(0.25 * (best - quartile), 0.05 * abs(best))
 
 

@@ -38,6 +38,7 @@ function labelled(pointer, title, control, help) {
   label.dataset.pointer = pointer;
   const name = document.createElement("span");
   name.textContent = title;
+  control.setAttribute("aria-label", title);  // without the help text
   label.append(name, control);
   const small = document.createElement("small");
   small.textContent = help || "";
@@ -135,11 +136,12 @@ function chooser(pointer, title, items, { chosen, into, options, given }) {
   const pick = select(items.map((item) => [item.name, item.title ?? LABELS[item.name] ?? item.name]), items.some((item) => item.name === chosen) ? chosen : items[0]?.name);
   pick.name = pointer.slice(1);
   const label = labelled(pointer, title, pick, "");
+  label.classList.add("chooser");
   into.append(label);
   let fields = null;
   const update = () => {
     const item = items.find((each) => each.name === pick.value);
-    $("small", label).textContent = item?.summary || "";
+    $("small", label).textContent = (item?.summary || "").replaceAll("``", "");
     if (!item?.options) return;
     options.replaceChildren();
     fields = new Fields(pointer, item.options, { into: options, values: given?.name === item.name ? given : {} });
