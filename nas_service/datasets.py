@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
@@ -56,8 +57,10 @@ def described(spec: DatasetSpec, database: Database, settings: Settings) -> tupl
     return known[spec.name], info(known[spec.name], settings)
 
 
-def register(source: DatasetSource, database: Database, settings: Settings) -> DatasetInfo:
-    """Remember a user's data set after reading it once.
+def register(source: DatasetSource, database: Database, settings: Settings) -> DatasetSource:
+    """Remember a user's data set after reading it once; the source as it is stored, with its full path.
+
+    A relative path counts from the data folders, in their order.
 
     Raises InvalidRequest when it is not readable, Conflict when the name is taken.
     """
@@ -72,6 +75,9 @@ def register(source: DatasetSource, database: Database, settings: Settings) -> D
         )
     if source.name in builtin(settings.roots()):
         raise Conflict(f"{source.name!r} is the name of a built-in data set", pointer="/name")
+    places = [root / source.path for root in settings.roots()]
+    place = next((place for place in places if os.path.exists(place)), places[0])  # False for a name that is too long
+    source = source.model_copy(update={"path": str(place)})
     try:
         found = describe(source, settings.roots())
     except DataError as error:
@@ -89,7 +95,7 @@ def register(source: DatasetSource, database: Database, settings: Settings) -> D
             )
 
     database.write(work)
-    return found
+    return source
 
 
 def forget(name: str, database: Database) -> None:

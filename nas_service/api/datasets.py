@@ -47,9 +47,8 @@ def _view(source: DatasetSource, state: StateDep) -> dict[str, Any]:
 
 @router.post("", status_code=201)
 def register_dataset(body: DatasetSource, _: Admin, state: StateDep) -> dict[str, Any]:
-    """Register files that lie inside the server's data folders."""
-    datasets.register(body, state.database, state.settings)
-    return _view(body, state)
+    """Register files that lie inside the server's data folders; a relative path counts from these."""
+    return _view(datasets.register(body, state.database, state.settings), state)
 
 
 @router.delete("/{name}", status_code=204)
