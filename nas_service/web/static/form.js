@@ -90,7 +90,6 @@ function control(schema, shown) {
 function field(pointer, schema, value) {
   const { control: made, read } = control(schema, value ?? schema.default);
   const name = pointer.split("/").pop();
-  made.name = name;
   return Object.assign(labelled(pointer, titled(name, pointer), made, schema.description), { read });
 }
 
@@ -134,7 +133,6 @@ function card(id) {
 // One of several named things, with the options of the chosen one.
 function chooser(pointer, title, items, { chosen, into, options, given }) {
   const pick = select(items.map((item) => [item.name, item.title ?? LABELS[item.name] ?? item.name]), items.some((item) => item.name === chosen) ? chosen : items[0]?.name);
-  pick.name = pointer.slice(1);
   const label = labelled(pointer, title, pick, "");
   label.classList.add("chooser");
   into.append(label);
@@ -171,7 +169,6 @@ function goal(given) {
   const choices = [["", "none: accuracy alone"], ...LIMITS.map((metric) => [metric, COSTS[metric]])];
   if (!simple) choices.push(["kept", `as before: ${given.objectives.map((each) => each.metric).join(", ")}`]);
   const also = select(choices, simple ? second?.metric ?? "" : "kept");
-  also.name = "also";
   parts.open.append(labelled("/objectives", "Second objective", also, "Makes the search look for a Pareto front."));
   // What a form with four limits cannot show is kept as it was.
   const kept = (given.constraints || []).filter((each) => !LIMITS.includes(each.metric) || (each.min ?? null) !== null);
