@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from nas_service.database.session import Database
-from nas_service.database.tables import ArchitectureRow, StrategySnapshot, Trial
+from nas_service.database.tables import TRIAL_ENDED, ArchitectureRow, StrategySnapshot, Trial
 from nas_service.search.ledger import Ending, Ledger
 from nas_service.search.mirror import Mirror
 from nas_service.search.plan import Plan, cost_metrics
@@ -104,14 +104,15 @@ class Candidates:
                 self._remember_weights(trial.number, trial.values, trial.violations, trial.weights["path"])
             if trial.state == "pending":
                 first = self._known.get(trial.fingerprint or "", trial.number)
-                if first == trial.number:
+                if first == trial.number or self._plan.request.reuse == "none":
                     self._queue.append(trial.number)
                 else:
                     self._free += 1
                     self._counted -= 1
                     self._waiting.setdefault(first, []).append(trial.number)
         self._next_number = max((t.number for t in trials), default=-1) + 1
-        for first in [number for number in self._waiting if number not in self._queue]:
+        ended = {trial.number for trial in trials if trial.state in TRIAL_ENDED}
+        for first in [number for number in self._waiting if number in ended]:
             for number in self._waiting.pop(first):
                 self._copy(number, search_id, first, counted=False)
 

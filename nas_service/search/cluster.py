@@ -65,8 +65,8 @@ class Cluster:
             return  # away for now: the supervisor says so
         if answer.status_code not in (401, 403):
             raise Misconfigured(
-                f"Ray at {self.url} answers without a token ({answer.status_code}): anyone who reaches it can run code; "
-                "start it with RAY_AUTH_MODE=token"
+                f"Ray at {self.url} answers without a token ({answer.status_code}): anyone who reaches it can run "
+                "code; start it with RAY_AUTH_MODE=token"
             )
 
     def _found(self) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -189,7 +190,13 @@ class Ledger:
             for finalist in session.scalars(
                 sa.select(Finalist).where(Finalist.search_id == self.search_id, Finalist.state == "running")
             ):
-                finalist.state = "pending" if finalist.attempt < max_attempts else "failed"
+                if finalist.attempt < max_attempts:
+                    finalist.state = "pending"
+                    continue
+                finalist.state, finalist.failure_kind = "failed", "infrastructure"
+                finalist.failure_message = f"its driver died during each of {finalist.attempt} attempts"
+                where = {"trial": finalist.number, "seed": finalist.seed}
+                append_event(session, self.search_id, "finalist_failed", where)
             return worn
 
         return self.write(work)
@@ -260,6 +267,8 @@ class Ledger:
     ) -> None:
         """Record what one epoch reported; ``replayed`` epochs, from a checkpoint, only where they are missing."""
 
+        figures = _finite(metrics)
+
         def work(session: Session) -> None:
             key = {"search_id": self.search_id, "number": number, "epoch": epoch}
             known = session.get(Measurement, key) if replayed else None
@@ -271,15 +280,15 @@ class Ledger:
                     number=number,
                     epoch=epoch,
                     attempt=attempt,
-                    metrics=dict(metrics),
+                    metrics=figures,
                     at=time.time(),
                 )
             )
             trial = session.get_one(Trial, (self.search_id, number))
             trial.epoch = max(trial.epoch or 0, epoch)
-            trial.metrics = {**trial.metrics, **metrics}
-            trial.train_seconds += float(metrics.get("seconds") or 0.0)
-            append_event(session, self.search_id, "epoch", {"trial": number, "epoch": epoch, **metrics})
+            trial.metrics = {**trial.metrics, **figures}
+            trial.train_seconds += float(figures.get("seconds") or 0.0)
+            append_event(session, self.search_id, "epoch", {"trial": number, "epoch": epoch, **figures})
 
         self.defer(work)
 
@@ -296,7 +305,7 @@ class Ledger:
             if trial.state in TRIAL_ENDED:
                 return False
             trial.state, trial.ended_at = ending.state, time.time()
-            trial.metrics = {**trial.metrics, **ending.metrics}
+            trial.metrics = {**trial.metrics, **_finite(ending.metrics)}
             trial.values, trial.violations = ending.values, ending.violations
             trial.weights = dict(ending.weights) if ending.weights else None
             trial.counted = trial.counted if ending.counted is None else ending.counted
@@ -328,7 +337,9 @@ class Ledger:
         trial.observed_as = order
         if figures is not None:
             session.add(
-                StrategyUpdate(search_id=self.search_id, number=trial.number, observed_as=order, figures=dict(figures))
+                StrategyUpdate(
+                    search_id=self.search_id, number=trial.number, observed_as=order, figures=_finite(figures)
+                )
             )
         if snapshot is not None:
             session.add(StrategySnapshot(search_id=self.search_id, observed=order, snapshot=dict(snapshot)))
@@ -378,12 +389,14 @@ class Ledger:
     def measure_finalist(self, number: int, seed: int, epoch: int, metrics: Mapping[str, Any]) -> None:
         """Record what one epoch of a full training reported."""
 
+        figures = _finite(metrics)
+
         def work(session: Session) -> None:
             finalist = session.get_one(Finalist, (self.search_id, number, seed))
-            finalist.epoch, finalist.metrics = epoch, {**finalist.metrics, **metrics}
-            finalist.curve = [*(p for p in finalist.curve if p["epoch"] < epoch), {"epoch": epoch, **metrics}]
+            finalist.epoch, finalist.metrics = epoch, {**finalist.metrics, **figures}
+            finalist.curve = [*(p for p in finalist.curve if p["epoch"] < epoch), {"epoch": epoch, **figures}]
             append_event(
-                session, self.search_id, "finalist_epoch", {"trial": number, "seed": seed, "epoch": epoch, **metrics}
+                session, self.search_id, "finalist_epoch", {"trial": number, "seed": seed, "epoch": epoch, **figures}
             )
 
         self.defer(work)
@@ -466,6 +479,11 @@ def finish(session: Session, search_id: str, state: str, reason: str, winner: Ma
     if winner is not None:
         search.winner = dict(winner)
     append_event(session, search_id, f"search_{state}", {"reason": reason})
+
+
+def _finite(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures with None in place of NaN and infinity, which no JSON column holds."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in figures.items()}
 
 
 def _insert(session: Session) -> Any:

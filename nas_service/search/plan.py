@@ -89,6 +89,7 @@ class Plan:
             "epochs": request.scheduler.max_epochs,
             "seed": request.seed,
             "gpus": request.resources.gpus > 0,
+            "latency": request.latency_batch,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

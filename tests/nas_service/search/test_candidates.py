@@ -1,0 +1,230 @@
+"""The chain from proposal to result: repeated, infeasible, failed, paused and killed candidates, each counted once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas_service.database.schema import migrate
+from nas_service.database.session import Database
+from nas_service.database.tables import Trial
+from nas_service.search.source import Nothing
+from nas_service.settings import Settings
+from tests.nas_service.search.benches import WIDTHS, Bench, epoch, folder_settings
+from workers.assignment import Assignment, Failure
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return folder_settings(tmp_path / "data")
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[Database]:
+    made = Database(f"sqlite:///{tmp_path / 'nas.db'}")
+    migrate(made)
+    yield made
+    made.close()
+
+
+def states(trials: list[Trial]) -> list[str]:
+    return [trial.state for trial in trials]
+
+
+def started(bench: Bench) -> Assignment:
+    """The next candidate, which must be there."""
+    found = bench.candidates.next()
+    assert isinstance(found, Assignment), found
+    return found
+
+
+def finish(bench: Bench, number: int, accuracy: float = 0.5) -> None:
+    """Two epochs, which is all."""
+    for i in (1, 2):
+        bench.candidates.report(str(number), epoch(i, accuracy, done=i == 2))
+    bench.candidates.ended(str(number), pruned=False, death=None)
+
+
+def test_every_result_is_observed_once_and_in_order(database: Database, settings: Settings) -> None:
+    bench = Bench(database, settings, widths=WIDTHS)
+    trials = bench.run()
+    assert states(trials) == ["completed"] * 3
+    assert [t.observed_as for t in trials] == [1, 2, 3]
+    assert [t.questions[0][2] for t in trials] == [4, 8, 12]
+    assert [t.epoch for t in trials] == [2] * 3
+    assert all(t.values == [t.metrics["val_accuracy"]] for t in trials)
+    assert [e.number for e in bench.events()] == list(range(1, len(bench.events()) + 1))
+
+
+def test_a_repeated_architecture_takes_the_result_and_is_free(sqlite: Database, settings: Settings) -> None:
+    bench = Bench(sqlite, settings, widths=(4, 4, 8, 4, 12))
+    trials = bench.run()
+    assert [(t.questions[0][2], t.counted, t.reused_from) for t in trials] == [
+        (4, True, None),
+        (4, False, [bench.id, 0]),
+        (8, True, None),
+        (4, False, [bench.id, 0]),
+        (12, True, None),
+    ]
+    assert trials[1].values == trials[0].values
+    assert [seen.reused for seen in bench.told.seen] == [False, True, False, True, False]
+
+
+def test_the_repeat_of_a_running_candidate_waits_for_its_result(sqlite: Database, settings: Settings) -> None:
+    bench = Bench(sqlite, settings, widths=(4, 4, 8, 12))
+    assert (started(bench).trial, started(bench).trial) == (0, 2)
+    bench.ledger.flush()
+    assert states(bench.trials())[:3] == ["running", "pending", "running"]
+    finish(bench, 0, 0.7)
+    trials = bench.trials()
+    assert states(trials)[:2] == ["completed"] * 2
+    assert (trials[1].values, trials[1].reused_from, trials[1].counted) == ([0.7], [bench.id, 0], False)
+
+
+def test_a_repeat_shares_the_failure_too(sqlite: Database, settings: Settings) -> None:
+    evaluator = {"name": "drill", "settings": {"seconds_per_epoch": 0, "endings": {"0": "raise"}}}
+    trials = Bench(sqlite, settings, widths=(4, 4, 8, 12), evaluator=evaluator).run()
+    assert states(trials) == ["failed", "failed", "completed", "completed"]
+    assert trials[1].failure_kind == "crash"
+    assert "told to raise" in (trials[1].failure_message or "")
+
+
+def test_without_reuse_everything_is_trained(sqlite: Database, settings: Settings) -> None:
+    trials = Bench(sqlite, settings, widths=(4, 4, 4), reuse="none").run()
+    assert [(t.counted, t.reused_from) for t in trials] == [(True, None)] * 3
+
+
+def test_without_reuse_a_restart_still_trains_what_was_proposed(sqlite: Database, settings: Settings) -> None:
+    bench = Bench(sqlite, settings, widths=(4, 4, 4), reuse="none")
+    assert (started(bench).trial, started(bench).trial) == (0, 1)
+    finish(bench, 0)
+    bench.restart()
+    trials = bench.run()
+    assert [(t.state, t.counted, t.reused_from) for t in trials] == [("completed", True, None)] * 3
+
+
+def test_infeasible_candidates_cost_nothing(sqlite: Database, settings: Settings) -> None:
+    few = {"constraints": [{"metric": "params", "max": 400}]}
+    trials = Bench(sqlite, settings, widths=(24, 4, 20, 8, 12), **few).run()
+    assert states(trials) == ["infeasible", "completed", "infeasible", "completed", "completed"]
+    assert [t.counted for t in trials] == [False, True, False, True, True]
+    assert (trials[0].violations or [0])[0] > 0
+    assert (trials[0].attempt, trials[0].train_seconds) == (0, 0)
+
+
+def test_a_space_that_holds_no_more_ends_the_search_with_a_reason(sqlite: Database, settings: Settings) -> None:
+    bench = Bench(sqlite, settings, widths=(4, 8))
+    trials = bench.run()
+    assert sum(t.counted for t in trials) == 2
+    assert len(trials) == 2 + 20 * 3
+    assert "the space seems to hold no more" in bench.candidates.reason
+
+
+def test_failures_of_candidates_count_and_do_not_stop_the_search(sqlite: Database, settings: Settings) -> None:
+    endings = {"0": "raise", "1": "nan", "2": "oom", "3": "no-metric"}
+    evaluator = {"name": "drill", "settings": {"seconds_per_epoch": 0, "endings": endings}}
+    trials = Bench(sqlite, settings, widths=WIDTHS, evaluator=evaluator, budget={"max_trials": 5}).run()
+    assert states(trials) == ["failed"] * 4 + ["completed"]
+    assert [t.failure_kind for t in trials] == ["crash", "nan", "oom", "crash", None]
+    assert all(t.values is None for t in trials[:4])
+
+
+def test_results_of_earlier_searches_are_taken(sqlite: Database, settings: Settings) -> None:
+    first = Bench(sqlite, settings, widths=WIDTHS)
+    first.run()
+    second = Bench(sqlite, settings, widths=WIDTHS)
+    trials = second.run()
+    assert [t.reused_from for t in trials] == [[first.id, 0], [first.id, 1], [first.id, 2]]
+    assert all(t.counted for t in trials), "they count: the budget is of results"
+    for changes in ({"reuse": "search"}, {"seed": 4}, {"scheduler": {"name": "none", "max_epochs": 3}}):
+        other = Bench(sqlite, settings, widths=WIDTHS, **changes)
+        assert [t.reused_from for t in other.run()] == [None] * 3, changes
+
+
+def test_a_result_without_the_wanted_figures_is_not_taken(sqlite: Database, settings: Settings) -> None:
+    Bench(sqlite, settings, widths=WIDTHS).run()
+    latency = [{"metric": "val_accuracy"}, {"metric": "latency_ms", "batch_size": 4}]
+    bench = Bench(sqlite, settings, widths=WIDTHS, objectives=latency)
+    assert started(bench).latency is not None, "the earlier search did not measure latency"
+
+
+def test_a_restart_in_the_middle_proposes_what_would_have_been_proposed(sqlite: Database, settings: Settings) -> None:
+    changes: dict[str, Any] = {"strategy": {"name": "evolution"}, "reuse": "search", "budget": {"max_trials": 5}}
+    whole = [t.questions for t in Bench(sqlite, settings, **changes).run()]
+    bench = Bench(sqlite, settings, **changes)
+    for _ in range(2):
+        number = started(bench).trial
+        finish(bench, number)
+        bench.restart()
+    assignment = started(bench)
+    bench.candidates.report(str(assignment.trial), epoch(1))
+    bench.restart()
+    trials = bench.run()
+    assert sum(t.counted for t in trials) == 5
+    assert {t.state for t in trials} == {"completed"}
+    assert [t.questions for t in trials][:3] == whole[:3]
+    assert sorted(t.observed_as or 0 for t in trials) == list(range(1, len(trials) + 1))
+
+
+def test_a_candidate_that_outlives_its_drivers_is_given_up_and_so_are_those_that_wait(
+    sqlite: Database, settings: Settings
+) -> None:
+    bench = Bench(sqlite, settings, widths=(4, 4, 8, 12))
+    for _ in range(settings.max_attempts):
+        assert started(bench).trial == 0
+        bench.candidates.next()
+        bench.ledger.flush()
+        worn = bench.restart()
+    assert worn == [0, 2]
+    for number in worn:
+        bench.candidates.give_up(number, Failure(kind="infrastructure", message="its driver died", traceback=""))
+    trials = bench.run()
+    assert states(trials)[:4] == ["failed", "failed", "failed", "completed"]
+    assert trials[1].reused_from == [bench.id, 0]
+
+
+def test_a_dead_worker_is_replaced_until_the_attempts_are_used(sqlite: Database, settings: Settings) -> None:
+    bench = Bench(sqlite, settings, widths=WIDTHS)
+    death = Failure(kind="infrastructure", message="the node is gone", traceback="")
+    for attempt in (1, 2):
+        assert started(bench).trial == 0, attempt
+        bench.candidates.ended("0", pruned=False, death=death)
+    trial = bench.trials()[0]
+    assert (trial.state, trial.attempt, trial.failure_kind) == ("failed", 2, "infrastructure")
+
+
+def test_a_pause_puts_running_candidates_back_into_the_queue(sqlite: Database, settings: Settings) -> None:
+    bench = Bench(sqlite, settings, widths=WIDTHS)
+    started(bench)
+    bench.control.stopping.set()
+    assert bench.candidates.report("0", epoch(1)) is True
+    assert bench.candidates.next() is Nothing.NOW
+    bench.candidates.ended("0", pruned=True, death=None)
+    assert bench.candidates.next() is Nothing.MORE
+    bench.ledger.end_search("paused", "")
+    assert states(bench.trials()) == ["pending"]
+
+
+def test_a_spent_budget_of_seconds_cancels_what_runs(sqlite: Database, settings: Settings) -> None:
+    bench = Bench(sqlite, settings, widths=WIDTHS)
+    started(bench)
+    bench.control.spent.set()
+    assert bench.candidates.report("0", epoch(1)) is True
+    bench.candidates.ended("0", pruned=True, death=None)
+    assert bench.candidates.next() is Nothing.MORE
+    trial = bench.trials()[0]
+    assert (trial.state, trial.counted, trial.observed_as) == ("cancelled", False, None)
+    assert bench.told.seen == []
+    assert "seconds" in bench.candidates.reason
+
+
+def test_no_more_than_the_wanted_number_runs_at_once(sqlite: Database, settings: Settings) -> None:
+    bench = Bench(sqlite, settings, widths=WIDTHS)
+    assert (started(bench).trial, started(bench).trial) == (0, 1)
+    assert bench.candidates.next() is Nothing.NOW
+    finish(bench, 1)
+    assert started(bench).trial == 2
+    assert bench.candidates.next() is Nothing.NOW
