@@ -107,7 +107,8 @@ def submit(context: click.Context, file: Any, dry_run: bool, watching: bool, key
             show(context, found, _outlook(found["outlook"]))
             return
         started = client.submit(request, key=key)
-    show(context, started, f"search {started['id']} {started['state']}")
+    if not (watching and context.obj["json"]):
+        show(context, started, f"search {started['id']} {started['state']}")
     if watching:
         context.invoke(watch, search_id=started["id"])
 
@@ -166,7 +167,7 @@ def watch(context: click.Context, search_id: str) -> None:
         ended = follow(
             client, search_id, plain=context.obj["json"] or not sys.stdout.isatty(), as_json=context.obj["json"]
         )
-    show(context, ended, summary(ended))
+    click.echo(json.dumps(ended) if context.obj["json"] else summary(ended))  # as the events: one object a line
     sys.exit(0 if ended["state"] == "succeeded" else 1)
 
 
