@@ -30,7 +30,7 @@ REQUEST = {
     "strategy": {"name": "evolution", "population": 12, "sample": 4},
     "objectives": [{"metric": "val_accuracy"}, {"metric": "macs"}],
     "scheduler": {"name": "asha", "min_epochs": 1, "max_epochs": 9, "reduction_factor": 3},
-    "budget": {"max_trials": 40},
+    "budget": {"max_trials": 24},
     "finalists": {"top_k": 2, "epochs": 9},
 }
 

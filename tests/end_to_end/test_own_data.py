@@ -116,7 +116,15 @@ def test_data_outside_the_servers_folders_and_broken_files_are_refused(client: C
     (folder / "link.npz").symlink_to(tmp_path / "outside.npz")
     (folder / "broken.npz").write_bytes(b"PK\x03\x04 but no more")
     np.savez(folder / "pickled.npz", x=np.array([{"a": 1}], dtype=object), y=np.arange(1))
-    for path in (str(tmp_path / "outside.npz"), "../../outside.npz", "link.npz", "broken.npz", "pickled.npz", "none", "x" * 300):
+    for path in (
+        str(tmp_path / "outside.npz"),
+        "../../outside.npz",
+        "link.npz",
+        "broken.npz",
+        "pickled.npz",
+        "none",
+        "x" * 300,
+    ):
         with pytest.raises(ApiError) as refused:
             client.request("POST", "/v1/datasets", body={"name": "mine", "format": "npz", "path": path})
         assert refused.value.status == 422, path
