@@ -1,1 +1,1 @@
-"""Measurements that the documentation quotes: ``make bench``. Ratios within one run, since machines differ and are noisy."""
+"""Measurements that the documentation quotes: ``make bench``. Ratios within one run, since machines are noisy."""

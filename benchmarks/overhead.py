@@ -1,9 +1,9 @@
-"""Orchestration overhead: the same trainings under this service and under plain Ray Tune with OptunaSearch, on two workers.
+"""Orchestration overhead: the same trainings under this service and under plain Ray Tune with OptunaSearch.
 
-usefulness = sum of training seconds / (workers × wall seconds). The ratio alone rewards slow training, so the wall time for equal
-work stands beside it. Training seconds are measured inside the training loop; everything else is overhead: proposing, building,
-storing, starting, reporting, scheduling. Wall time starts when the system may start candidates and ends with its last result;
-starting Ray itself is left out for all.
+usefulness = sum of training seconds / (workers × wall seconds). The ratio alone rewards slow training, so the wall
+time for equal work stands beside it. Training seconds are measured inside the training loop; everything else is
+overhead: proposing, building, storing, starting, reporting, scheduling. Wall time starts when the system may start
+candidates and ends with its last result; starting Ray itself is left out for all.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _ready_url(log: Path, process: subprocess.Popen[bytes]) -> str:
 
 
 def plain_tune(count: int, epochs: int, *, reuse: bool) -> Outcome:
-    """Ray Tune with OptunaSearch and its other settings as they come; with ``reuse`` a class trainable and reuse_actors."""
+    """Ray Tune with OptunaSearch, else as it comes; with ``reuse`` a class trainable and reuse_actors."""
     code = f"from benchmarks.overhead import tune_child; tune_child({count}, {epochs}, {reuse})"
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""The whole way in a few minutes: start the service, search a network for handwritten digits, train it, take it home, use it.
+"""The whole way in a few minutes: start the service, search a network for digits, train it, take it home, use it.
 
 ``python examples/demo.py [--keep]``. Everything goes through the HTTP API, as it would from another machine.
 """
@@ -56,7 +56,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def service(data: Path, *, keep: bool) -> Iterator[Client]:
-    """The service as a process of its own, on free ports, with SQLite and a Ray head of its own; stopped at the end unless kept."""
+    """The service as a process on free ports, with SQLite and a Ray head of its own; stopped at the end unless kept."""
     port, optuna_port = free_port(), free_port()
     log = data.parent / "server.log"
     command = [
@@ -81,7 +81,8 @@ def service(data: Path, *, keep: bool) -> Iterator[Client]:
         token = (data / "admin.token").read_text().strip()
         yield Client(client.url, token)
         print(
-            f"\n  pages    {client.url}/\n  optuna   http://127.0.0.1:{optuna_port}/\n  ray      {client.url}/ray/\n  token    {data / 'admin.token'}"
+            f"\n  pages    {client.url}/\n  optuna   http://127.0.0.1:{optuna_port}/\n"
+            f"  ray      {client.url}/ray/\n  token    {data / 'admin.token'}"
         )
         if keep:
             print(f"\n  The service runs on. Stop it with: kill {process.pid}")
@@ -103,7 +104,7 @@ def wait_until_ready(client: Client, process: subprocess.Popen[bytes], log: Path
 
 
 def classify_without_us(package: Path) -> str:
-    """Use the package as its new owner would: a process with the package as its only folder, reading one of its sample images."""
+    """Use the package as its new owner would: in its folder, in a process that knows nothing of this project."""
     code = (
         "from safetensors.torch import load_file\n"
         "from model import load, predict\n"
@@ -128,7 +129,8 @@ def main() -> None:
     shutil.rmtree(package, ignore_errors=True)
     with service(data, keep=keep) as client:
         print(
-            f"service ready at {client.url} after {duration(time.monotonic() - started)}\n\nPOST /v1/searches\n{json.dumps(REQUEST, indent=2)}\n",
+            f"service ready at {client.url} after {duration(time.monotonic() - started)}\n\n"
+            f"POST /v1/searches\n{json.dumps(REQUEST, indent=2)}\n",
             flush=True,
         )
         search_id = client.submit(REQUEST)["id"]
@@ -144,7 +146,8 @@ def main() -> None:
         latency = next(row for row in (package / "README.md").read_text().splitlines() if row.startswith("| cpu | 1 "))
         accuracy = winner["test"]["test_accuracy"]
         print(
-            f"\nThe winner: trial {winner['trial']} of {search['progress']['counted']}, chosen among {search['progress']['finalists']} full trainings\n"
+            f"\nThe winner: trial {winner['trial']} of {search['progress']['counted']}, "
+            f"chosen among {search['progress']['finalists']} full trainings\n"
             f"  test accuracy   {accuracy:.4f}\n"
             f"  parameters      {figure(costs['params'])}\n"
             f"  MACs            {figure(costs['macs'])}\n"

@@ -17,7 +17,8 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Environment variables of the server, its drivers and its workers. `NAS_…_FILE` names a file that holds the value, for secrets.",
+        "Environment variables of the server, its drivers and its workers. `NAS_…_FILE` names a file that holds",
+        "the value, for secrets.",
         "Made by `scripts/docs.py` from `nas_service/settings.py`.",
         "",
         "| variable | default | meaning |",

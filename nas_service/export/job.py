@@ -1,4 +1,4 @@
-"""Make one package in a process of its own: ``python -m nas_service.export.job EXPORT_ID``; the last line printed is the result."""
+"""Make one package in a process of its own: ``python -m nas_service.export.job EXPORT_ID``; it prints the result."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ LIMIT_SECONDS = 900.0
 
 
 def request_export(session: Session, search_id: str, number: int | None) -> tuple[Export, bool]:
-    """A queued export of the winner, or of one trial, and whether it is new; one that is ready or on its way is given back.
+    """A queued export of the winner, or of one trial, and whether it is new; one that is there is given back.
 
     Raises NotFound, or Conflict when there are no weights.
     """
