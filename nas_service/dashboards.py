@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +13,7 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response, StreamingResponse
 from optuna_dashboard import wsgi
+from starlette.requests import cookie_parser
 
 from nas_service.api.auth import COOKIE, Viewer, identify
 from nas_service.api.state import State, StateDep
@@ -92,8 +92,7 @@ class OptunaDashboard:
         if scope["type"] != "http":
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        cookies = SimpleCookie(headers.get("cookie", ""))
-        cookie = cookies[COOKIE].value if COOKIE in cookies else None
+        cookie = cookie_parser(headers.get("cookie", "")).get(COOKIE)
         who = await run_in_threadpool(identify, self._state, headers.get("authorization"), cookie)
         answer = None
         if who is None:

@@ -92,6 +92,7 @@ def delete_export(export_id: str, _: Runner, state: StateDep) -> None:
         export = _find(session, export_id)
         if export.state == "running":
             raise Conflict(f"export {export_id} is running")
+        idempotency.forget(session, export_id)
         session.delete(export)
         return export.folder
 

@@ -7,6 +7,7 @@ import json
 import time
 from typing import Annotated, Any
 
+import sqlalchemy as sa
 from fastapi import Header
 from sqlalchemy.orm import Session
 
@@ -36,6 +37,11 @@ def remember(session: Session, scope: str, key: str | None, body: Any, resource:
     if key is not None:
         session.add(IdempotencyKey(scope=scope, key=key, body=_digest(body), resource=resource, created_at=time.time()))
         session.flush()
+
+
+def forget(session: Session, resource: str) -> None:
+    """What was made is deleted: its keys may make something new."""
+    session.execute(sa.delete(IdempotencyKey).where(IdempotencyKey.resource == resource))
 
 
 def _digest(body: Any) -> str:

@@ -159,6 +159,7 @@ def delete_search(search_id: str, _: Runner, state: StateDep) -> None:
         search = status.find_search(session, search_id, lock=True)
         if search.state not in (*SEARCH_ENDED, "paused"):
             raise Conflict(f"search {search_id} is {search.state}; cancel it first")
+        idempotency.forget(session, search_id)
         session.delete(search)
 
     state.database.write(work)
@@ -256,7 +257,7 @@ async def stream_events(
     last_event_id: Annotated[str | None, Header(max_length=20, pattern=r"^\d+$")] = None,
 ) -> StreamingResponse:
     """Events as they happen (text/event-stream), from ``Last-Event-ID`` on; ends after the search's last event."""
-    start = int(last_event_id) if last_event_id else after
+    start = min(int(last_event_id), 2**31 - 1) if last_event_id else after
 
     def first() -> None:
         with state.database.read() as session:

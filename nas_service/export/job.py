@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import sys
 import tempfile
 from dataclasses import asdict
@@ -14,9 +15,10 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 import torch
+from sqlalchemy.orm import Session
 
 from nas_service.database.session import Database
-from nas_service.database.tables import ArchitectureRow, Export, Finalist, Search, Trial
+from nas_service.database.tables import ArchitectureRow, Export, Finalist, Measurement, Search, Trial
 from nas_service.datasets import described
 from nas_service.errors import Conflict
 from nas_service.export.content import CHECKED_SAMPLES, DataDescription, ExportError, HeldOut, Latency, PackageContent
@@ -43,7 +45,10 @@ def make(database: Database, settings: Settings, export_id: str) -> dict[str, An
         costs = dict(session.get_one(ArchitectureRow, trial.fingerprint).costs)
         chosen = sa.select(Finalist).where(Finalist.search_id == search.id, Finalist.number == trial.number)
         finalists = list(session.scalars(chosen.where(Finalist.state == "completed").order_by(Finalist.seed)))
-    kept = next((f for f in finalists if f.seed == export.seed), None)
+    trained = [f for f in finalists if f.weights]
+    kept = next((f for f in trained if f.seed == export.seed), None)
+    if kept is None and trained:  # a finalist that did not win: its full training, not the short one of the search
+        kept = max(trained, key=lambda f: float(f.metrics.get("val_accuracy") or 0.0))
     weights = kept.weights if kept else trial.weights
     if not weights:
         raise Conflict(f"the weights of trial {trial.number} are gone")
@@ -54,8 +59,11 @@ def make(database: Database, settings: Settings, export_id: str) -> dict[str, An
     data = load(request.dataset, settings.roots(), source)
     path = settings.data_dir / weights["path"]
     metrics = kept.metrics if kept else trial.metrics
+    with database.read() as session:
+        expected = _accuracy_of_weights(session, kept, trial, weights, metrics)
     folder = settings.exports_dir / search.id / f"{_slug(search.name)}-{export_id}"
     folder.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # what an export that was cut off has left
     with tempfile.TemporaryDirectory() as scratch:
         held_out = Path(scratch) / "validation.npz"
         images, labels = data.validation.images.numpy(), data.validation.labels.numpy()
@@ -67,7 +75,7 @@ def make(database: Database, settings: Settings, export_id: str) -> dict[str, An
             samples=images[:CHECKED_SAMPLES],
             sample_labels=labels[:CHECKED_SAMPLES],
             title=search.name,
-            val_accuracy=tuple(f.metrics["val_accuracy"] for f in finalists) or (trial.metrics["val_accuracy"],),
+            val_accuracy=tuple(f.metrics["val_accuracy"] for f in trained) or (trial.metrics["val_accuracy"],),
             test_accuracy=_tested(search, trial.number, export.seed),
             costs=costs,
             latency=_latencies(architecture, path, weights["sha256"]),
@@ -81,7 +89,7 @@ def make(database: Database, settings: Settings, export_id: str) -> dict[str, An
             strategy=str(request.strategy["name"]),
             decisions={name: answer for name, _, answer in trial.questions},
             versions={name: version(name) for name in ("nas-service", "torch", "numpy", "safetensors")},
-            held_out=HeldOut(held_out, _accuracy_of_weights(kept, trial, weights, metrics)),
+            held_out=HeldOut(held_out, expected),
         )
         manifest = write_package(folder, content)
     write_zip(folder, folder.with_name(folder.name + ".zip"))
@@ -94,12 +102,16 @@ def make(database: Database, settings: Settings, export_id: str) -> dict[str, An
 
 
 def _accuracy_of_weights(
-    kept: Finalist | None, trial: Trial, weights: dict[str, Any], metrics: dict[str, Any]
+    session: Session, kept: Finalist | None, trial: Trial, weights: dict[str, Any], metrics: dict[str, Any]
 ) -> float | None:
     """Validation accuracy of the epoch whose weights were kept; None where that epoch's figure is not at hand."""
     if kept is not None:
         return next((float(p["val_accuracy"]) for p in kept.curve if p["epoch"] == weights["epoch"]), None)
-    return float(metrics["val_accuracy"]) if weights["epoch"] == trial.epoch else None
+    if weights["epoch"] == trial.epoch:
+        return float(metrics["val_accuracy"])
+    key = {"search_id": trial.search_id, "number": trial.number, "epoch": weights["epoch"]}
+    point = session.get(Measurement, key)
+    return float(point.metrics["val_accuracy"]) if point else None
 
 
 def _tested(search: Search, number: int, seed: int | None) -> float | None:
@@ -128,7 +140,12 @@ def _latencies(architecture: Architecture, path: Path, sha256: str) -> tuple[Lat
     found = []
     for device in devices:
         for batch in BATCHES:
-            timed = latency.measure(network.to(device), architecture.task.input_shape, device, batch, budget_seconds=5)
+            shape = architecture.task.input_shape
+            try:
+                timed = latency.measure(network.to(device), shape, device, batch, budget_seconds=5)
+            except torch.OutOfMemoryError as error:  # a search may fill the GPU now: the package is worth more
+                logging.getLogger(__name__).warning("no latency on %s, batch %s: %s", device, batch, error)
+                continue
             found.append(Latency(timed.device, batch, timed.median_ms, timed.iqr_ms))
     return tuple(found)
 

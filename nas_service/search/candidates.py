@@ -232,7 +232,6 @@ class Candidates:
             values=self._plan.values(metrics) if trial.state in ("completed", "pruned") else None,
             violations=self._plan.violations(metrics),
             failure=failure,
-            weights=trial.weights,
             reused_from=(search_id, other),
             counted=counted,
         )
@@ -288,7 +287,7 @@ class Candidates:
         failure = running.failure or death
         complete = running.epoch >= self._plan.request.scheduler.max_epochs
         if running.requeued and not complete and failure is None:
-            self._ledger.requeue_trial(number, "the search was paused")
+            self._ledger.requeue_trial(number, "the search was paused", paused=True)
             self._queue.append(number)
             return
         if (

@@ -57,6 +57,12 @@ class Cluster:
                 self._launch()
         self._check_guarded()
 
+    def ensure(self) -> None:
+        """Start our own head again when its process is gone; searches wait for it with a reason meanwhile."""
+        if self.own and self._process is not None and self._process.poll() is not None:
+            log.error("our Ray head ended with code %s; starting another", self._process.returncode)
+            self.start()
+
     def _check_guarded(self) -> None:
         """Ray runs whatever code it is given. Raises Misconfigured when it listens to callers without a token."""
         try:

@@ -20,9 +20,9 @@ import sqlalchemy as sa
 import torch
 
 from nas_service.database.session import Database
-from nas_service.database.tables import ArchitectureRow, Measurement, Search, Trial
+from nas_service.database.tables import ArchitectureRow, Event, Measurement, Search, Trial
 from nas_service.datasets import described
-from nas_service.errors import LeaseLost, NasError
+from nas_service.errors import LeaseLost, NasError, Unavailable
 from nas_service.search.candidates import Candidates
 from nas_service.search.executors import run_inline, run_with_tune, scheduler_of
 from nas_service.search.finalists import Finalists, Winner, choose_winner, finalist_folder
@@ -53,6 +53,8 @@ class Driver:
         self._control = Control()
         self._done = threading.Event()
         self._max_seconds: float | None = None
+        self._waiting = threading.Event()
+        """The cluster lacks what one candidate needs: time does not count."""
         self._mirror: Mirror | None = None
 
     def run(self) -> None:
@@ -66,8 +68,8 @@ class Driver:
                 self._ledger.end_search("paused", "paused by request")
             else:
                 self._search()
-        except LeaseLost:
-            raise
+        except (LeaseLost, Unavailable):
+            raise  # nothing is wrong with the search: the supervisor starts the next driver
         except Exception as error:
             log.exception("the search failed")
             detail = error.detail if isinstance(error, NasError) else f"{type(error).__name__}: {error}"
@@ -80,8 +82,15 @@ class Driver:
     def _search(self) -> None:
         with self._database.read() as session:
             row = session.get_one(Search, self._search_id)
-            request, name = SearchRequest.model_validate(row.request), row.name
+            request, name, stage, used = (
+                SearchRequest.model_validate(row.request),
+                row.name,
+                row.stage,
+                row.used_seconds,
+            )
         self._max_seconds = request.budget.max_seconds
+        if self._max_seconds is not None and used >= self._max_seconds:
+            self._control.spent.set()
         source, info = described(request.dataset, self._database, self._settings)
         plan = make_plan(request, source, info, self._settings)
         self._mirror = Mirror(self._settings, self._search_id, name, plan.objectives, self._database)
@@ -95,7 +104,8 @@ class Driver:
         log.info(
             "search %s: %s on %s by %s", self._search_id, request.space["name"], info.name, request.strategy["name"]
         )
-        self._execute(candidates, request.scheduler, plan)
+        if stage == "search":
+            self._execute(candidates, request.scheduler, plan)
         if self._stopped_by_request():
             return
         self._control.spent.clear()
@@ -120,12 +130,28 @@ class Driver:
         body = winner.to_json()
         if plan.request.evaluator.name == "train" and winner.weights:
             self._ledger.set_stage("test")
-            figures = self._test(plan, winner)
-            self._ledger.record_test(
-                winner.trial, winner.seed if winner.seed is not None else plan.request.seed, figures
-            )
-            body["test"] = figures
+            try:
+                body["test"] = self._tested_before() or self._test_once(plan, winner)
+            except (LeaseLost, Unavailable):
+                raise
+            except Exception as error:  # the winner and its weights are there: they must not be lost with the test
+                log.exception("the test failed")
+                reason = f"{reason}; the test split could not be read: {type(error).__name__}: {error}".removeprefix(
+                    "; "
+                )
         self._ledger.end_search("succeeded", reason, body)
+
+    def _tested_before(self) -> dict[str, Any] | None:
+        """Figures of a reading by an earlier driver: the test split is read once."""
+        with self._database.read() as session:
+            query = sa.select(Event).where(Event.search_id == self._search_id, Event.kind == "test_evaluated")
+            event = session.scalars(query).first()
+        return {k: v for k, v in event.data.items() if k.startswith("test_")} if event else None
+
+    def _test_once(self, plan: Plan, winner: Winner) -> dict[str, Any]:
+        figures = dict(self._test(plan, winner))
+        self._ledger.record_test(winner.trial, plan.request.seed if winner.seed is None else winner.seed, figures)
+        return figures
 
     def _test(self, plan: Plan, winner: Winner) -> Mapping[str, Any]:
         with self._database.read() as session:
@@ -181,9 +207,11 @@ class Driver:
         needs = {"CPU": request.resources.cpus, "GPU": request.resources.gpus}
         waited = False
         while short := _missing(needs, _largest_nodes()):
+            self._waiting.set()
             self._ledger.set_reason(f"waits for a worker: {short}")
             waited = True
             time.sleep(2)
+        self._waiting.clear()
         if waited:
             self._ledger.set_reason("")
 
@@ -198,22 +226,22 @@ class Driver:
                 log.error("Ray, which started this driver, is gone")
                 os._exit(4)
             try:
-                state, used = self._ledger.beat()
+                state, used = self._ledger.beat(counts=not self._waiting.is_set())
+                if state == "cancelling":
+                    self._ledger.end_search("cancelled", "cancelled by request")
+                    self._leave()
+                if state == "pausing":
+                    self._control.stopping.set()
+                    stopping_since = stopping_since or time.monotonic()
+                    if time.monotonic() - stopping_since > PAUSE_GRACE_SECONDS:
+                        self._ledger.end_search("paused", "paused by request")
+                        self._leave()
             except LeaseLost as lost:
                 log.error("%s", lost)
                 os._exit(3)
-            except NasError as error:
-                log.warning("heartbeat: %s", error.detail)
+            except Exception:  # whatever it was: a driver without a heartbeat could not be cancelled any more
+                log.exception("heartbeat")
                 continue
-            if state == "cancelling":
-                self._ledger.end_search("cancelled", "cancelled by request")
-                self._leave()
-            if state == "pausing":
-                self._control.stopping.set()
-                stopping_since = stopping_since or time.monotonic()
-                if time.monotonic() - stopping_since > PAUSE_GRACE_SECONDS:
-                    self._ledger.end_search("paused", "paused by request")
-                    self._leave()
             if self._max_seconds is not None and used >= self._max_seconds:
                 self._control.spent.set()
 
@@ -274,6 +302,9 @@ def main() -> None:
     except LeaseLost as lost:
         log.warning("%s", lost)
         sys.exit(3)
+    except Unavailable as away:
+        log.error("%s", away.detail)
+        sys.exit(5)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,11 @@ def append_event(session: Session, search_id: str, kind: str, data: Mapping[str,
     return int(number)
 
 
+def clean(text: str) -> str:
+    """Text that every database takes: no NUL, no lone surrogates. A candidate may raise with whatever it likes."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
+
+
 @dataclass(frozen=True)
 class Ending:
     """How a trial ended: its state, what was measured, why it failed."""
@@ -156,10 +161,10 @@ class Ledger:
         if changed is None:
             raise LeaseLost(f"search {self.search_id} was taken over from epoch {self.epoch}")
 
-    def beat(self) -> tuple[str, float]:
-        """Renew the lease and count the time worked; (state of the search, seconds used so far)."""
+    def beat(self, *, counts: bool = True) -> tuple[str, float]:
+        """Renew the lease and count the time, unless it was spent waiting; (state of the search, seconds used)."""
         now = time.monotonic()
-        elapsed, self._beat_at = now - self._beat_at, now
+        elapsed, self._beat_at = (now - self._beat_at if counts else 0.0), now
 
         def work(session: Session) -> tuple[str, float]:
             row = session.execute(
@@ -180,7 +185,7 @@ class Ledger:
             for trial in session.scalars(
                 sa.select(Trial).where(Trial.search_id == self.search_id, Trial.state == "running")
             ):
-                if trial.attempt >= max_attempts:
+                if trial.attempt >= max_attempts and not self._moved_on(session, trial):
                     worn.append(trial.number)
                 else:
                     trial.state = "pending"
@@ -190,7 +195,7 @@ class Ledger:
             for finalist in session.scalars(
                 sa.select(Finalist).where(Finalist.search_id == self.search_id, Finalist.state == "running")
             ):
-                if finalist.attempt < max_attempts:
+                if finalist.attempt < max_attempts or finalist.epoch:
                     finalist.state = "pending"
                     continue
                 finalist.state, finalist.failure_kind = "failed", "infrastructure"
@@ -200,6 +205,15 @@ class Ledger:
             return worn
 
         return self.write(work)
+
+    def _moved_on(self, session: Session, trial: Trial) -> bool:
+        """Whether the present attempt has reported an epoch: then the trial is not what kills its driver."""
+        query = sa.select(Measurement.epoch).where(
+            Measurement.search_id == trial.search_id,
+            Measurement.number == trial.number,
+            Measurement.attempt == trial.attempt,
+        )
+        return session.scalars(query.limit(1)).first() is not None
 
     def add_trial(
         self,
@@ -251,13 +265,14 @@ class Ledger:
 
         return self.write(work)
 
-    def requeue_trial(self, number: int, reason: str) -> None:
-        """running → pending: it continues from its checkpoint later."""
+    def requeue_trial(self, number: int, reason: str, *, paused: bool = False) -> None:
+        """running → pending: it continues from its checkpoint later. A pause is not held against it as an attempt."""
 
         def work(session: Session) -> None:
             trial = session.get_one(Trial, (self.search_id, number))
             if trial.state == "running":
                 trial.state = "pending"
+                trial.attempt -= paused
                 append_event(session, self.search_id, "trial_requeued", {"trial": number, "reason": reason})
 
         self.write(work)
@@ -311,8 +326,8 @@ class Ledger:
             trial.counted = trial.counted if ending.counted is None else ending.counted
             trial.reused_from = list(ending.reused_from) if ending.reused_from else None
             if ending.failure:
-                trial.failure_kind, trial.failure_message = ending.failure.kind, ending.failure.message
-                trial.failure_traceback = ending.failure.traceback
+                trial.failure_kind, trial.failure_message = ending.failure.kind, clean(ending.failure.message)
+                trial.failure_traceback = clean(ending.failure.traceback)
             if ending.state != "cancelled":
                 self._observe(session, trial, observed, snapshot)
             append_event(
@@ -415,9 +430,14 @@ class Ledger:
             finalist = session.get_one(Finalist, (self.search_id, number, seed))
             finalist.state = state
             finalist.weights = dict(weights) if weights else None
+            if weights:  # the kept weights are those of the best epoch, so its figures are the finalist's
+                best: dict[str, Any] = next(
+                    (point for point in finalist.curve if point["epoch"] == weights["epoch"]), {}
+                )
+                finalist.metrics = {**finalist.metrics, **{k: v for k, v in best.items() if k != "epoch"}}
             if failure:
-                finalist.failure_kind, finalist.failure_message = failure.kind, failure.message
-                finalist.failure_traceback = failure.traceback
+                finalist.failure_kind, finalist.failure_message = failure.kind, clean(failure.message)
+                finalist.failure_traceback = clean(failure.traceback)
             append_event(session, self.search_id, f"finalist_{state}", {"trial": number, "seed": seed})
 
         self.write(work)
@@ -470,7 +490,8 @@ def finish(session: Session, search_id: str, state: str, reason: str, winner: Ma
     for table in (Trial, Finalist):
         unfinished = sa.update(table).where(table.search_id == search_id)
         if state == "paused":
-            session.execute(unfinished.where(table.state == "running").values(state="pending"))
+            running = unfinished.where(table.state == "running")
+            session.execute(running.values(state="pending", attempt=table.attempt - 1))
         else:
             session.execute(unfinished.where(table.state.in_(["pending", "running"])).values(state="cancelled"))
     search.state, search.reason, search.lease_until, search.owner = state, reason, None, None

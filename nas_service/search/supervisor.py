@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
+import shlex
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import sqlalchemy as sa
@@ -37,11 +39,12 @@ class Orphan:
     state: str
     restarts: int
     epoch: int
+    nonce: str = field(default_factory=lambda: secrets.token_hex(3))
 
     @property
     def job(self) -> str:
-        """Name of the driver to start: every attempt has its own."""
-        return f"search-{self.id}-{self.epoch + self.restarts + 1}"
+        """Name of the driver to start: every attempt has its own, since Ray refuses a name that it knows."""
+        return f"search-{self.id}-{self.nonce}"
 
 
 class Supervisor:
@@ -83,6 +86,8 @@ class Supervisor:
 
     def sweep(self) -> None:
         """Start a driver for each search without one."""
+        if self._cluster is not None:
+            self._cluster.ensure()
         self._notice_deaths()
         for orphan in self._orphans():
             if self._stop.is_set():
@@ -107,9 +112,10 @@ class Supervisor:
         for key in gone:
             self._children.pop(key)
         if self._cluster is not None:
-            for job in self._cluster.jobs():
-                if job.get("status") in ("FAILED", "STOPPED", "SUCCEEDED") and job.get("submission_id"):
-                    gone[job["submission_id"]] = str(job.get("message") or job["status"])
+            with contextlib.suppress(Unavailable):  # Ray is away: leases run out by themselves
+                for job in self._cluster.jobs():
+                    if job.get("status") in ("FAILED", "STOPPED", "SUCCEEDED") and job.get("submission_id"):
+                        gone[job["submission_id"]] = str(job.get("message") or job["status"])
         with self._database.read() as session:
             held = session.execute(
                 sa.select(Search.id, Search.owner).where(Search.owner.is_not(None), Search.lease_until.is_not(None))
@@ -141,7 +147,7 @@ class Supervisor:
             if self._settings.executor == "inline":
                 self._spawn(orphan)
             elif self._cluster is not None:
-                python = sys.executable if self._cluster.own else "python"
+                python = shlex.quote(sys.executable) if self._cluster.own else "python"
                 entrypoint = f"{python} {DRIVER} {orphan.id} {orphan.job}"
                 self._cluster.submit(orphan.job, entrypoint, {"search": orphan.id, "name": orphan.name})
         except Unavailable as error:

@@ -82,6 +82,7 @@ class Processes:
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def _ours(self, text: str) -> str:
+        text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
         for pattern, mine in self.words.items():
             text, done = re.subn(pattern, mine, text)
             if done and pattern.startswith("^"):
@@ -153,7 +154,7 @@ def test_services_as_processes_carry_a_search(processes: Processes) -> None:
     processes.start("head", *node, *free)
     poll(lambda: processes.healthy("head"), 90, f"head healthy: {processes.log('head')}")
     agent = [f"--{name}={free_port()}" for name in ("dashboard-agent-listen-port", "metrics-export-port")]
-    processes.start("worker", "--node-ip-address=127.0.0.1", "--num-cpus=2", *agent)
+    processes.start("worker", "--node-ip-address=127.0.0.1", *agent)
     processes.start("server")
     poll(lambda: processes.healthy("server"), 90, f"server healthy: {processes.log('server')}")
 
