@@ -167,7 +167,8 @@ def _options(model: type[Any], named: Mapping[str, Any], pointer: str) -> Any:
         at = pointer + json_pointer(first["loc"])
         allowed = f"; options: {', '.join(model.model_fields) or 'none'}" if first["type"] == "extra_forbidden" else ""
         given = first.get("input")
-        raise InvalidRequest(f"{at}: {first['msg']} (given: {given!r:.100}){allowed}", pointer=at) from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise InvalidRequest(f"{at}: {message} (given: {given!r:.100}){allowed}", pointer=at) from error
 
 
 def cost_metrics(costs: Costs) -> dict[str, float | int]:

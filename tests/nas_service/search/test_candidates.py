@@ -151,22 +151,32 @@ def test_a_result_without_the_wanted_figures_is_not_taken(sqlite: Database, sett
     assert started(bench).latency is not None, "the earlier search did not measure latency"
 
 
-def test_a_restart_in_the_middle_proposes_what_would_have_been_proposed(sqlite: Database, settings: Settings) -> None:
-    changes: dict[str, Any] = {"strategy": {"name": "evolution"}, "reuse": "search", "budget": {"max_trials": 5}}
-    whole = [t.questions for t in Bench(sqlite, settings, **changes).run()]
-    bench = Bench(sqlite, settings, **changes)
-    for _ in range(2):
-        number = started(bench).trial
-        finish(bench, number)
-        bench.restart()
-    assignment = started(bench)
-    bench.candidates.report(str(assignment.trial), epoch(1))
-    bench.restart()
-    trials = bench.run()
-    assert sum(t.counted for t in trials) == 5
-    assert {t.state for t in trials} == {"completed"}
-    assert [t.questions for t in trials][:3] == whole[:3]
-    assert sorted(t.observed_as or 0 for t in trials) == list(range(1, len(trials) + 1))
+def by_hand(bench: Bench, *, restarts: bool) -> list[Trial]:
+    """Run a search one candidate after the other; with ``restarts`` each has a driver of its own, the last one two."""
+    while isinstance(found := bench.candidates.next(), Assignment):
+        if restarts and found.trial == 3:
+            bench.candidates.report("3", epoch(1))
+            bench.restart()
+            assert started(bench).trial == 3
+        finish(bench, found.trial, (found.trial + 1) / 8)
+        if restarts:
+            bench.restart()
+    return bench.trials()
+
+
+@pytest.mark.parametrize(
+    "strategy", [{"name": "rl", "learning_rate": 0.5}, {"name": "evolution", "population": 2, "sample": 1}]
+)
+def test_a_restart_in_the_middle_proposes_what_would_have_been_proposed(
+    sqlite: Database, settings: Settings, strategy: dict[str, Any]
+) -> None:
+    changes: dict[str, Any] = {"strategy": strategy, "reuse": "none", "budget": {"max_trials": 8}}
+    whole = by_hand(Bench(sqlite, settings, **changes), restarts=False)
+    interrupted = by_hand(Bench(sqlite, settings, **changes), restarts=True)
+    assert [t.questions for t in interrupted] == [t.questions for t in whole]
+    assert [t.values for t in interrupted] == [t.values for t in whole]
+    assert [t.observed_as for t in interrupted] == list(range(1, 9))
+    assert len({t.questions[0][2] for t in whole}) > 1
 
 
 def test_a_candidate_that_outlives_its_drivers_is_given_up_and_so_are_those_that_wait(
