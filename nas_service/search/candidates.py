@@ -120,7 +120,7 @@ class Candidates:
 
     def next(self) -> Assignment | Nothing:
         found = self._next()
-        if found is Nothing.MORE:
+        if isinstance(found, Nothing):  # else the start was written, and with it all that was deferred
             self._ledger.flush()
             self._delete_dropped()
         return found
@@ -214,6 +214,7 @@ class Candidates:
 
     def _copy(self, number: int, search_id: str, other: int, *, counted: bool) -> None:
         """Give a trial the recorded result of another of the same architecture."""
+        self._ledger.flush()
         with self._database.read() as session:
             trial = session.get_one(Trial, (search_id, other))
         failure = None

@@ -309,17 +309,18 @@ class Ledger:
 
     def end_trial(
         self, number: int, ending: Ending, observed: Mapping[str, Any] | None, snapshot: Mapping[str, Any] | None
-    ) -> bool:
-        """Record how a trial ended and what the strategy made of it, in one transaction.
+    ) -> None:
+        """Record how a trial ended and what the strategy made of it, in one transaction; nothing if it had ended.
 
-        False if it had ended before: then nothing is changed.
+        Deferred, to be written together with the start of the next trial: whoever needs it written calls ``flush``.
         """
+        ended_at = time.time()
 
-        def work(session: Session) -> bool:
+        def work(session: Session) -> None:
             trial = session.get_one(Trial, (self.search_id, number))
             if trial.state in TRIAL_ENDED:
-                return False
-            trial.state, trial.ended_at = ending.state, time.time()
+                return
+            trial.state, trial.ended_at = ending.state, ended_at
             trial.metrics = {**trial.metrics, **_finite(ending.metrics)}
             trial.values, trial.violations = ending.values, ending.violations
             trial.weights = dict(ending.weights) if ending.weights else None
@@ -336,9 +337,8 @@ class Ledger:
                 f"trial_{ending.state}",
                 {"trial": number, "values": ending.values, "failure": ending.failure.kind if ending.failure else None},
             )
-            return True
 
-        return self.write(work)
+        self.defer(work)
 
     def _observe(
         self, session: Session, trial: Trial, figures: Mapping[str, Any] | None, snapshot: Mapping[str, Any] | None

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from workers.datasets import DatasetSpec
+from workers.dataset_spec import DatasetSpec
 from workers.drill import DrillSettings
 from workers.recipe import Recipe
 
