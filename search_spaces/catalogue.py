@@ -66,7 +66,17 @@ def _own_blocks() -> dict[str, type[nn.Module]]:
 
 
 def _own_spaces() -> dict[str, Space]:
-    from search_spaces.spaces import anchored, efficientnet, inception, mbconv, nasbench, nasnet, residual
+    from search_spaces.spaces import (
+        anchored,
+        composed,
+        efficientnet,
+        inception,
+        mbconv,
+        nasbench,
+        nasnet,
+        neighbourhood,
+        residual,
+    )
 
     return {
         "residual": residual.SPACE,
@@ -78,6 +88,8 @@ def _own_spaces() -> dict[str, Space]:
         "nasbench101": nasbench.NASBENCH101,
         "nasbench201": nasbench.NASBENCH201,
         "macro": nasbench.MACRO,
+        "composed": composed.SPACE,
+        "neighbourhood": neighbourhood.SPACE,
     }
 
 

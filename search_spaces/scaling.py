@@ -152,7 +152,9 @@ def _integer(value: Arg) -> int:
     return value if isinstance(value, int) else 1
 
 
-def scaled(architecture: Architecture, depth: float = 1.0, width: float = 1.0, task: Task | None = None) -> Architecture:
+def scaled(
+    architecture: Architecture, depth: float = 1.0, width: float = 1.0, task: Task | None = None
+) -> Architecture:
     """The architecture with ``depth`` times the blocks of each run, rounded up, and ``width`` times the channels.
 
     ``task`` is what it is for then: another image size, another number of classes. Released coefficients of

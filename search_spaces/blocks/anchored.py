@@ -15,9 +15,7 @@ class PaddedConcat(nn.Module):
     odd one at the bottom and the right.
     """
 
-    def __init__(
-        self, in_channels: tuple[int, ...], in_size: tuple[tuple[int, int], ...]
-    ) -> None:
+    def __init__(self, in_channels: tuple[int, ...], in_size: tuple[tuple[int, int], ...]) -> None:
         super().__init__()
         self.out_channels = sum(in_channels)
         height = max(size[0] for size in in_size)
