@@ -44,7 +44,7 @@ def runs(looked_into: Walk) -> tuple[Run, ...]:
     """
     nodes = looked_into.architecture.nodes
     body = [i for i, node in enumerate(nodes, 1) if node.block not in KINDS] or [
-        i for i, node in enumerate(nodes, 1) if node.block == "conv_norm_act"
+        i for i, node in enumerate(nodes, 1) if KINDS[node.block] == "conv"
     ]
     found: list[list[int]] = []
     for number in body:

@@ -104,7 +104,7 @@ def submit(context: click.Context, file: Any, dry_run: bool, watching: bool, key
     with connect(context) as client:
         if dry_run:
             found = client.dry_run(request)
-            show(context, found, _outlook(found["outlook"]))
+            show(context, found, outlook(found["outlook"]))
             return
         started = client.submit(request, key=key)
     if not (watching and context.obj["json"]):
@@ -113,16 +113,18 @@ def submit(context: click.Context, file: Any, dry_run: bool, watching: bool, key
         context.invoke(watch, search_id=started["id"])
 
 
-def _outlook(outlook: dict[str, Any]) -> str:
-    size = outlook["size"]
-    count = (
-        f"{size['estimate']:.0f}"
+def outlook(found: dict[str, Any]) -> str:
+    """Size of a space, what its networks cost, and how many keep constraints and rules, as text."""
+    size = found["size"]
+    held = (
+        f"{size['estimate']:,.0f} sets of decisions"
         if size["exact"]
-        else f"about {size['estimate']:.2g} ({size['low']:.2g} to {size['high']:.2g})"
+        else f"about {size['estimate']:.2g} sets of decisions (95 %: {size['low']:.2g} to {size['high']:.2g})"
     )
-    rows = [[name, figure(r["least"]), figure(r["median"]), figure(r["most"])] for name, r in outlook["costs"].items()]
-    share = f"{outlook['feasible_share']:.0%} of {outlook['samples']} samples meet the constraints"
-    return f"{count} different samples; {share}\n{table(rows, ['cost', 'least', 'median', 'most'])}"
+    rows = [[name, figure(r["least"]), figure(r["median"]), figure(r["most"])] for name, r in found["costs"].items()]
+    share = f"{found['feasible_share']:.0%} of {found['samples']} samples meet the constraints"
+    rules = "".join(f"\n{kept:.0%} keep the rule {name}" for name, kept in found["rules"].items())
+    return f"{held}; {share}{rules}\n\n{table(rows, ['cost', 'least', 'median', 'most'])}"
 
 
 @search.command("ls")
