@@ -170,6 +170,21 @@ class Client:
             time.sleep(0.5)
         raise TimeoutError(f"search {search_id} has not ended after {timeout_seconds:g} s")
 
+    # -- architectures ---------------------------------------------------------------------------------------------
+
+    def architecture(self, fingerprint: str) -> dict[str, Any]:
+        """{fingerprint, architecture, costs, trials}."""
+        return dict(self.request("GET", f"/v1/architectures/{fingerprint}"))
+
+    def keep(self, architecture: Mapping[str, Any] | None = None, reference: str | None = None) -> dict[str, Any]:
+        """Store an architecture, or a published network by its name."""
+        body = {"architecture": None if architecture is None else dict(architecture), "reference": reference}
+        return dict(self.request("POST", "/v1/architectures", body=body))
+
+    def scale(self, fingerprint: str, **how: Any) -> dict[str, Any]:
+        """A larger or smaller network: phi (alpha, beta, gamma), depth and width, cells and filters, input_shape."""
+        return dict(self.request("POST", f"/v1/architectures/{fingerprint}/scale", body=how))
+
     # -- exports ---------------------------------------------------------------------------------------------------
 
     def export(self, search_id: str, trial: int | None = None, timeout_seconds: float = 900.0) -> dict[str, Any]:

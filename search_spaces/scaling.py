@@ -59,12 +59,17 @@ def runs(looked_into: Walk) -> tuple[Run, ...]:
 
 def _alike(one: Node, two: Node) -> bool:
     """Whether two nodes repeat one another: same block and arguments, but for the stride of the first."""
-    return one.block == two.block and {**one.args, "stride": 1} == {**two.args, "stride": 1}
+    return one.block == two.block and copy_of(one).args == copy_of(two).args
 
 
 def copy_of(node: Node) -> Node:
     """The node as it is repeated: without its stride."""
-    return Node(node.block, node.inputs, {**node.args, "stride": 1} if "stride" in node.args else node.args)
+    stride = node.args.get("stride")
+    if stride is None:
+        return node
+    return Node(
+        node.block, node.inputs, {**node.args, "stride": (1,) * len(stride) if isinstance(stride, tuple) else 1}
+    )
 
 
 def _can_repeat(looked_into: Walk, number: int) -> bool:
