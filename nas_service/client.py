@@ -41,6 +41,15 @@ def find_token(explicit: str | None = None) -> str | None:
     return None
 
 
+def training_of(architecture: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+    """The search request that trains one architecture by itself, on the data and by the recipe of ``request``.
+
+    An earlier result of the same training is not taken: results are handed on without their weights.
+    """
+    space = {"name": "neighbourhood", "architecture": dict(architecture), "edits": [], "own_size": True}
+    return {"reuse": "none", **request, "space": space, "budget": {"max_trials": 1}}
+
+
 class Client:
     """Talks to one server. Raises ApiError when it refuses, Unreachable when it does not answer."""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from examples import cell_transfer, compound_scaling
+from nas_service.client import Client, training_of
 from nas_service.search.driver import Driver
 from search_spaces.catalogue import SPACES
 from search_spaces.rules import RULES
@@ -143,3 +146,65 @@ def test_a_shape_that_no_image_has_is_refused(home: LocalServer, shape: str, say
     answer = home.http().get("/v1/spaces/macro", params={"input_shape": shape})
     assert answer.status_code == 422, answer.text
     assert says in answer.text
+
+
+# -- scaling and transfer ----------------------------------------------------------------------------------------------
+
+
+def test_a_scaled_architecture_is_trained_by_itself(home: LocalServer) -> None:
+    found = searched(home, space={"name": "mbconv"}, strategy={"name": "random"}, budget={"max_trials": 1}, seed=5)
+    with Client(home.url, home.token) as client:
+        scaled = client.scale(found["best"]["fingerprint"], phi=1, gamma=1.3)
+        assert scaled["architecture"]["task"]["input_shape"] == [1, 10, 10]
+        search = searched(home, **training_of(scaled["architecture"], {}))
+        trial = client.trial(search["id"], 0)
+        assert (trial["state"], trial["fingerprint"]) == ("completed", scaled["fingerprint"])
+        assert {key: trial["metrics"][key] for key in scaled["costs"]} == scaled["costs"]
+        assert search["winner"]["test"]["test_images"] > 0
+        assert client.architecture(scaled["fingerprint"])["trials"] == [{"search": search["id"], "trial": 0}]
+
+
+def driven(server: LocalServer, client: Client) -> Callable[[str], dict[str, Any]]:
+    """What waits for a search in the examples: here its driver runs in this process."""
+
+    def end(search_id: str) -> dict[str, Any]:
+        Driver(server.settings, search_id).run()
+        search = client.search(search_id)
+        assert search["state"] == "succeeded", search["reason"]
+        return search
+
+    return end
+
+
+def test_the_example_of_compound_scaling(home: LocalServer) -> None:
+    """Its small form, cut further: every point of the grid, then phi; networks grow with phi."""
+    request = {
+        **compound_scaling.SMALL.request,
+        "dataset": {"name": "digits", "max_train": 128, "max_validation": 64},
+        "scheduler": {"name": "none", "max_epochs": 1},
+    }
+    setting = dataclasses.replace(compound_scaling.SMALL, request=request, alphas=(1.4,))
+    with Client(home.url, home.token) as client:
+        rows = compound_scaling.compound_scaling(client, setting, driven(home, client))
+    grid, scaled = rows[: len(setting.grid())], rows[len(setting.grid()) :]
+    assert len(grid) >= 2
+    assert [row["phi"] for row in scaled] == [0, 1, 2]
+    assert [row["macs"] for row in scaled] == sorted({row["macs"] for row in scaled})
+    best = max(grid, key=lambda row: row["val_accuracy"])
+    assert scaled[1]["val_accuracy"] == best["val_accuracy"], (
+        "phi = 1 was trained in the grid, and is not trained again"
+    )
+    assert all(0 < row["test_accuracy"] <= 1 for row in rows)
+
+
+def test_the_example_of_cell_transfer(home: LocalServer) -> None:
+    """Its small form with one epoch a training."""
+    once = {"scheduler": {"name": "none", "max_epochs": 1}}
+    small = cell_transfer.SMALL
+    setting = dataclasses.replace(small, search={**small.search, **once}, target={**small.target, **once})
+    with Client(home.url, home.token) as client:
+        cell_transfer.small_data(client, home.settings.data_dir)
+        rows = cell_transfer.cell_transfer(client, setting, driven(home, client))
+    assert [(row["cells"], row["filters"]) for row in rows] == [(1, 4), (2, 8)]
+    assert rows[1]["params"] > rows[0]["params"]
+    assert all(0 < row["test_accuracy"] <= 1 for row in rows)
