@@ -39,7 +39,7 @@ class UnknownNameError(KeyError):
 
 
 def _own_blocks() -> dict[str, type[nn.Module]]:
-    from search_spaces.blocks import convolution, inception, mbconv, nasnet, residual
+    from search_spaces.blocks import anchored, convolution, inception, mbconv, nasbench, nasnet, residual
 
     return {
         "conv_norm_act": convolution.ConvNormAct,
@@ -57,11 +57,26 @@ def _own_blocks() -> dict[str, type[nn.Module]]:
         "inverted_residual": mbconv.InvertedResidual,
         "inception_block": inception.InceptionBlock,
         "nasnet_cell": nasnet.NasnetCell,
+        "anchored_conv": anchored.AnchoredConv,
+        "padded_concat": anchored.PaddedConcat,
+        "nasbench101_cell": nasbench.Nasbench101Cell,
+        "nasbench201_cell": nasbench.Nasbench201Cell,
+        "nasbench201_reduction": nasbench.Nasbench201Reduction,
     }
 
 
 def _own_spaces() -> dict[str, Space]:
-    from search_spaces.spaces import efficientnet, inception, mbconv, nasnet, residual
+    from search_spaces.spaces import (
+        anchored,
+        composed,
+        efficientnet,
+        inception,
+        mbconv,
+        nasbench,
+        nasnet,
+        neighbourhood,
+        residual,
+    )
 
     return {
         "residual": residual.SPACE,
@@ -69,11 +84,17 @@ def _own_spaces() -> dict[str, Space]:
         "inception": inception.SPACE,
         "nasnet": nasnet.SPACE,
         "efficientnet": efficientnet.SPACE,
+        "chain": anchored.SPACE,
+        "nasbench101": nasbench.NASBENCH101,
+        "nasbench201": nasbench.NASBENCH201,
+        "macro": nasbench.MACRO,
+        "composed": composed.SPACE,
+        "neighbourhood": neighbourhood.SPACE,
     }
 
 
 def _own_references() -> dict[str, Reference]:
-    from search_spaces.references import efficientnet, inception, mobilenet, nasnet, residual
+    from search_spaces.references import efficientnet, inception, mobilenet, nasbench, nasnet, residual
 
     return {
         **residual.REFERENCES,
@@ -81,6 +102,7 @@ def _own_references() -> dict[str, Reference]:
         **efficientnet.REFERENCES,
         **inception.REFERENCES,
         **nasnet.REFERENCES,
+        **nasbench.REFERENCES,
     }
 
 

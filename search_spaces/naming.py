@@ -8,6 +8,8 @@ from search_spaces.architecture import Architecture, Node
 
 KINDS = {
     "conv_norm_act": "conv",
+    "anchored_conv": "conv",
+    "padded_concat": "concat",
     "norm_act": "activation",
     "pool": "pool",
     "local_response_norm": "lrn",

@@ -65,6 +65,8 @@ class Ending:
     weights: Mapping[str, Any] | None = None
     reused_from: tuple[str, int] | None = None
     counted: bool | None = None
+    reason: str = ""
+    """Why an infeasible one is not trained."""
 
 
 class Ledger:
@@ -326,6 +328,8 @@ class Ledger:
             trial.weights = dict(ending.weights) if ending.weights else None
             trial.counted = trial.counted if ending.counted is None else ending.counted
             trial.reused_from = list(ending.reused_from) if ending.reused_from else None
+            if ending.reason:
+                trial.failure_message = clean(ending.reason)
             if ending.failure:
                 trial.failure_kind, trial.failure_message = ending.failure.kind, clean(ending.failure.message)
                 trial.failure_traceback = clean(ending.failure.traceback)
@@ -335,7 +339,12 @@ class Ledger:
                 session,
                 self.search_id,
                 f"trial_{ending.state}",
-                {"trial": number, "values": ending.values, "failure": ending.failure.kind if ending.failure else None},
+                {
+                    "trial": number,
+                    "values": ending.values,
+                    "failure": ending.failure.kind if ending.failure else None,
+                    **({"reason": ending.reason} if ending.reason else {}),
+                },
             )
 
         self.defer(work)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from search_spaces.rules import RuleName
 from workers.dataset_spec import DatasetSpec
 from workers.drill import DrillSettings
 from workers.recipe import Recipe
@@ -162,6 +163,9 @@ class SearchRequest(Strict):
         default_factory=lambda: [ObjectiveSpec(metric="val_accuracy")], min_length=1, max_length=4
     )
     constraints: list[ConstraintSpec] = Field([], max_length=20)
+    rules: list[RuleName] = Field(
+        [], max_length=50, description="design rules that every candidate must keep; GET /v1/rules tells them"
+    )
     strategy: Named = Field(default_factory=lambda: {"name": "rl"})
     scheduler: SchedulerSpec = Field(default_factory=SchedulerSpec)
     recipe: Recipe = Field(default_factory=Recipe)
@@ -179,6 +183,8 @@ class SearchRequest(Strict):
         metrics = [objective.metric for objective in self.objectives]
         if len(set(metrics)) != len(metrics):
             raise ValueError(f"objectives names a metric twice: {metrics}")
+        if len(set(self.rules)) != len(self.rules):
+            raise ValueError(f"rules names a rule twice: {self.rules}")
         return self
 
     @property
