@@ -39,7 +39,23 @@ class UnknownNameError(KeyError):
 
 
 def _own_blocks() -> dict[str, type[nn.Module]]:
-    from search_spaces.blocks import convolution, inception, mbconv, nasnet, residual
+    from search_spaces.blocks import (
+        convolution,
+        dense,
+        fire,
+        fractal,
+        heads,
+        inception,
+        inception_resnet,
+        lenet,
+        mbconv,
+        mlpconv,
+        nasnet,
+        pooling,
+        recurrent,
+        residual,
+        separable,
+    )
 
     return {
         "conv_norm_act": convolution.ConvNormAct,
@@ -57,6 +73,33 @@ def _own_blocks() -> dict[str, type[nn.Module]]:
         "inverted_residual": mbconv.InvertedResidual,
         "inception_block": inception.InceptionBlock,
         "nasnet_cell": nasnet.NasnetCell,
+        "stochastic_pool": pooling.StochasticPool,
+        "colour_transform": mlpconv.ColourTransform,
+        "mlpconv": mlpconv.MlpConv,
+        "sparse_conv": lenet.SparseConv,
+        "subsample": lenet.Subsample,
+        "flattened_conv": inception.FlattenedConv,
+        "naive_inception": inception.NaiveInception,
+        "inception_a": inception.InceptionA,
+        "inception_b": inception.InceptionB,
+        "inception_c": inception.InceptionC,
+        "inception_reduction": inception.InceptionReduction,
+        "flattened_reduction": inception.FlattenedReduction,
+        "inception_resnet_a": inception_resnet.InceptionResnetA,
+        "inception_resnet_b": inception_resnet.InceptionResnetB,
+        "inception_resnet_c": inception_resnet.InceptionResnetC,
+        "inception_resnet_reduction": inception_resnet.InceptionResnetReduction,
+        "dense_block": dense.DenseBlock,
+        "dense_transition": dense.DenseTransition,
+        "fractal_block": fractal.FractalBlock,
+        "fire": fire.Fire,
+        "depthwise_separable": separable.DepthwiseSeparable,
+        "xception_block": separable.XceptionBlock,
+        "fused_inverted_residual": mbconv.FusedInvertedResidual,
+        "recurrent_stage": recurrent.RecurrentStage,
+        "flatten_dense": heads.FlattenDense,
+        "convolutional_classifier": heads.ConvolutionalClassifier,
+        "radial_basis_classifier": lenet.RadialBasisClassifier,
     }
 
 
@@ -73,14 +116,38 @@ def _own_spaces() -> dict[str, Space]:
 
 
 def _own_references() -> dict[str, Reference]:
-    from search_spaces.references import efficientnet, inception, mobilenet, nasnet, residual
+    from search_spaces.references import (
+        alexnet,
+        darts,
+        densenet,
+        efficientnet,
+        fractalnet,
+        inception,
+        lenet,
+        mobilenet,
+        nasnet,
+        nin,
+        residual,
+        squeezenet,
+        vgg,
+        xception,
+    )
 
     return {
+        **lenet.REFERENCES,
+        **alexnet.REFERENCES,
+        **vgg.REFERENCES,
+        **nin.REFERENCES,
+        **inception.REFERENCES,
         **residual.REFERENCES,
+        **densenet.REFERENCES,
+        **fractalnet.REFERENCES,
+        **squeezenet.REFERENCES,
+        **xception.REFERENCES,
         **mobilenet.REFERENCES,
         **efficientnet.REFERENCES,
-        **inception.REFERENCES,
         **nasnet.REFERENCES,
+        **darts.REFERENCES,
     }
 
 
