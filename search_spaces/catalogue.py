@@ -246,8 +246,19 @@ def space(name: str) -> Space:
 
 
 def reference(name: str) -> Reference:
-    """The published network called ``name``. Raises UnknownNameError."""
-    return _get("reference", name, _references())
+    """The published network called ``name``, however it is spelled: "resnet50" is also "ResNet-50" and "resnet-50".
+
+    Raises UnknownNameError.
+    """
+    items = _references()
+    if name not in items:
+        name = {spelled(known): known for known in items}.get(spelled(name), name)
+    return _get("reference", name, items)
+
+
+def spelled(name: str) -> str:
+    """A name without what spellings differ in: case, and anything but letters and digits."""
+    return "".join(c for c in name.lower() if c.isalnum())
 
 
 def configured(data: Mapping[str, Any]) -> tuple[Space, SpaceConfig]:

@@ -21,14 +21,16 @@ def conv_chain(
     kernels: tuple[Kernel, ...],
     stride: int = 1,
     padding: Padding = "same",
+    bias: bool = False,
 ) -> nn.Sequential:
     """Convolutions one behind the other, with norm and ReLU; the last has stride and padding."""
     chain = nn.Sequential()
     for i, (width, kernel) in enumerate(zip(widths, kernels, strict=True)):
         if i == len(widths) - 1:
-            chain.append(ConvNormAct(in_channels, width, kernel, stride, padding=padding))
+            last = ConvNormAct(in_channels, width, kernel, stride, padding=padding, bias=bias)
+            chain.append(last)
         else:
-            chain.append(ConvNormAct(in_channels, width, kernel))
+            chain.append(ConvNormAct(in_channels, width, kernel, bias=bias))
         in_channels = width
     return chain
 
@@ -82,10 +84,11 @@ class InceptionBlock(nn.Module):
         large: Literal["5x5", "3x3", "3x3_3x3"] = "5x5",
         norm: Norm = "batch",
         pool: Literal["max", "average"] = "max",
+        bias: bool = False,
     ) -> None:
         super().__init__()
         self.out_channels = branch1 + branch3 + branch5 + pool_projection
-        bias = norm == "none"
+        bias = bias or norm == "none"
         self.branch1 = ConvNormAct(in_channels, branch1, 1, norm=norm, bias=bias)
         self.branch3 = nn.Sequential(
             ConvNormAct(in_channels, reduce3, 1, norm=norm, bias=bias),
@@ -157,12 +160,13 @@ class InceptionReduction(nn.Module):
         double: tuple[int, int, int],
         reduce3: int = 0,
         padding: Padding = "valid",
+        bias: bool = False,
     ) -> None:
         super().__init__()
         self.out_channels = branch3 + double[-1] + in_channels
         widths, kernels = ((reduce3, branch3), (1, 3)) if reduce3 else ((branch3,), (3,))
-        self.branch3 = conv_chain(in_channels, widths, kernels, 2, padding)
-        self.deeper = conv_chain(in_channels, double, (1, 3, 3), 2, padding)
+        self.branch3 = conv_chain(in_channels, widths, kernels, 2, padding, bias)
+        self.deeper = conv_chain(in_channels, double, (1, 3, 3), 2, padding, bias)
         self.pool = nn.MaxPool2d(3, 2, padding=1 if padding == "same" else 0)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -33,7 +33,9 @@ def densenet(layers: Sequence[int], growth: int = 32, task: Task = IMAGENET) -> 
     return chain.architecture(task)
 
 
-def densenet_cifar(depth: int, growth: int, bc: bool = False, dropout: float = 0.0, task: Task = CIFAR10) -> Architecture:
+def densenet_cifar(
+    depth: int, growth: int, bc: bool = False, dropout: float = 0.0, task: Task = CIFAR10
+) -> Architecture:
     """Three dense blocks: (depth - 4) / 3 layers each and 16 channels in the stem, or, ``bc``, half the layers.
 
     ``bc``: bottlenecks, compression 0.5 and a stem of 2 * ``growth`` channels.
