@@ -74,7 +74,8 @@ def checked(block: type[nn.Module], args: Mapping[str, Arg], pointer: str) -> di
         valid = model.model_validate(dict(args))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = "/".join([pointer, *(str(step) for step in first["loc"])])
+        name, *inside = first["loc"]  # in a union pydantic also names the member, which is no place in the JSON
+        where = "/".join([pointer, str(name), *(str(step) for step in inside if isinstance(step, int))])
         if first["type"] == "extra_forbidden":
             message = f"no argument of {block.__name__}; allowed: {', '.join(model.model_fields) or 'none'}"
         else:

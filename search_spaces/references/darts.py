@@ -1,7 +1,6 @@
-"""The networks of DARTS. Source: Liu et al. 2019 (1806.09055), figures 4 and 5; stems and skips of the authors' code."""
+"""The networks of DARTS. Source: Liu et al. 2019 (1806.09055), figures 4 and 5; stems as in the authors' code."""
 
 from __future__ import annotations
-
 
 from search_spaces.architecture import Architecture, Arg, Task
 from search_spaces.references.reference import CIFAR10, IMAGENET, Row, references
@@ -26,9 +25,9 @@ OUTPUT = (2, 3, 4, 5)
 
 
 def darts(version: str, channels: int = 36, cells: int = 20, task: Task = CIFAR10) -> Architecture:
-    """``cells`` cells, reductions at one and two thirds, channels doubled at each; images from 128 pixels on get a stem.
+    """``cells`` cells, reductions at one and two thirds, channels doubled at each.
 
-    The stem for small images is a 3x3 convolution of 3 * ``channels``, for large ones three of them with stride 2.
+    The stem of images below 128 pixels is a 3x3 convolution of 3 * ``channels``, of larger ones three with stride 2.
     """
     normal, reduction = CELLS[version]
     stack = CellStack((task.input_shape[1], task.input_shape[2]))

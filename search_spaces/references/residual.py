@@ -65,11 +65,8 @@ def resnet(
     return chain.architecture(task)
 
 
-def senet154(first_width: int = 128, task: Task = IMAGENET) -> Architecture:
-    """SENet-154: ResNeXt-152 64x4d with squeeze-and-excitation, a stem of three 3x3 and 3x3 shortcuts.
-
-    ``first_width``: channels of the first 1x1 in the first stage; 128, half those of the 3x3, or 256, not yet halved.
-    """
+def senet154(task: Task = IMAGENET) -> Architecture:
+    """SENet-154: ResNeXt-152 64x4d with squeeze-and-excitation, half the first 1x1, a stem and shortcuts of 3x3."""
     chain = Chain()
     chain.append("conv_norm_act", out_channels=64, stride=2)
     chain.append("conv_norm_act", out_channels=64)
@@ -82,7 +79,7 @@ def senet154(first_width: int = 128, task: Task = IMAGENET) -> Architecture:
                 "bottleneck_block",
                 out_channels=256 * 2**stage,
                 width=256 * 2**stage,
-                first_width=first_width * 2**stage,
+                first_width=128 * 2**stage,
                 groups=64,
                 squeeze=16,
                 shortcut="projection3x3" if stage else "projection",

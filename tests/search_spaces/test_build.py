@@ -114,7 +114,7 @@ def test_every_block_tells_its_schema(name: str) -> None:
 
 def test_schema_of_a_block_names_types_defaults_and_allowed_values() -> None:
     properties = block_schema("pool")["arguments"]["properties"]
-    assert properties["kind"]["enum"] == ["max", "average"]
+    assert properties["kind"]["enum"] == ["max", "average", "sum"]
     assert (properties["kernel"]["type"], properties["kernel"]["default"]) == ("integer", 3)
     with pytest.raises(UnknownNameError, match="did you mean 'pool'"):
         block_schema("poool")
@@ -128,7 +128,8 @@ def test_schema_of_a_block_names_types_defaults_and_allowed_values() -> None:
         (Node("conv_norm_act", (0,), {"out_channels": "8"}), "/nodes/0/args/out_channels", "valid integer"),
         (Node("conv_norm_act", (0,), {"out_channels": True}), "/nodes/0/args/out_channels", "valid integer"),
         (Node("conv_norm_act", (0,), {"out_channels": 8.0}), "/nodes/0/args/out_channels", "valid integer"),
-        (Node("conv_norm_act", (0,), {"out_channels": 8, "norm": "x"}), "/nodes/0/args/norm", "'batch' or 'none'"),
+        (Node("conv_norm_act", (0,), {"out_channels": 8, "norm": "x"}), "/nodes/0/args/norm", "'batch', 'group'"),
+        (Node("conv_norm_act", (0,), {"out_channels": 8, "kernel": "3"}), "/nodes/0/args/kernel", "valid integer"),
         (Node("conv_norm_act", (0,), {"out_channels": 8, "in_size": 3}), "/nodes/0/args/in_size", "no argument"),
         (Node("conv_norm_act", (0,), {"out_channels": 8, "device": "cuda"}), "/nodes/0/args/device", "no argument"),
         (Node("conv_norm_act", (0, 0), {"out_channels": 8}), "/nodes/0/inputs", "reads 1 inputs, not 2"),
