@@ -162,6 +162,11 @@ class SearchRequest(Strict):
         default_factory=lambda: [ObjectiveSpec(metric="val_accuracy")], min_length=1, max_length=4
     )
     constraints: list[ConstraintSpec] = Field([], max_length=20)
+    first: list[Name | dict[str, Any]] = Field(
+        [],
+        max_length=100,
+        description="networks to train before the strategy proposes any: names of references, or architectures as JSON",
+    )
     strategy: Named = Field(default_factory=lambda: {"name": "rl"})
     scheduler: SchedulerSpec = Field(default_factory=SchedulerSpec)
     recipe: Recipe = Field(default_factory=Recipe)

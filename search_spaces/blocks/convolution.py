@@ -64,6 +64,7 @@ class ConvNormAct(nn.Module):
         bias: bool = False,
         norm: Norm = "batch",
         activation: Activation = "relu",
+        *,
         order: Order = "conv-norm-act",
     ) -> None:
         super().__init__()

@@ -83,6 +83,7 @@ class InceptionBlock(nn.Module):
         pool_projection: int,
         large: Literal["5x5", "3x3", "3x3_3x3"] = "5x5",
         norm: Norm = "batch",
+        *,
         pool: Literal["max", "average"] = "max",
         bias: bool = False,
     ) -> None:

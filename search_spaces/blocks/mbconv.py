@@ -27,6 +27,7 @@ class InvertedResidual(nn.Module):
         expansion: int = 6,
         squeeze: float = 0.0,
         activation: Activation = "relu6",
+        *,
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()

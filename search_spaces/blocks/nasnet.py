@@ -188,6 +188,7 @@ class NasnetCell(nn.Module):
         output: tuple[int, ...] = (),
         previous: Literal["project", "reduce", "raw", "always"] = "project",
         shifted: bool = False,
+        *,
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()

@@ -68,6 +68,7 @@ class BasicBlock(nn.Module):
         stride: int = 1,
         shortcut: ShortcutKind = "projection",
         squeeze: int = 0,
+        *,
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
@@ -102,6 +103,7 @@ class BottleneckBlock(nn.Module):
         stride_at: Literal["1x1", "3x3"] = "3x3",
         shortcut: ShortcutKind = "projection",
         squeeze: int = 0,
+        *,
         drop_path: float = 0.0,
         first_width: int = 0,
     ) -> None:
@@ -137,6 +139,7 @@ class PreActBlock(nn.Module):
         stride: int = 1,
         shortcut: ShortcutKind = "projection",
         dropout: float = 0.0,
+        *,
         squeeze: int = 0,
         drop_path: float = 0.0,
     ) -> None:
@@ -176,6 +179,7 @@ class PreActBottleneck(nn.Module):
         groups: int = 1,
         stride_at: Literal["1x1", "3x3"] = "3x3",
         shortcut: ShortcutKind = "projection",
+        *,
         squeeze: int = 0,
         drop_path: float = 0.0,
     ) -> None:

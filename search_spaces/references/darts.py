@@ -39,7 +39,7 @@ def darts(version: str, channels: int = 36, cells: int = 20, task: Task = CIFAR1
         reducing = i in (cells // 3, 2 * cells // 3)
         channels = 2 * channels if reducing else channels
         extra: dict[str, Arg] = {"previous": "always"} if stack.even else {}
-        stack.cell(channels, reduction if reducing else normal, reducing, output=OUTPUT, **extra)
+        stack.cell(channels, reduction if reducing else normal, reducing, False, output=OUTPUT, **extra)
     return stack.architecture(task, activation=False)
 
 

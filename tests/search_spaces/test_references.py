@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -46,3 +49,15 @@ def test_a_name_may_be_spelled_as_papers_do() -> None:
 
 def test_no_two_names_are_spellings_of_one() -> None:
     assert len({spelled(name) for name in REFERENCES}) == len(REFERENCES)
+
+
+@pytest.mark.parametrize("before", ["", "import search_spaces.build; ", "from search_spaces.cost import costs; "])
+def test_three_words_build_a_network_without_the_service_and_ray(before: str) -> None:
+    code = (
+        f"import sys; {before}import search_spaces; from search_spaces import build, reference; "
+        "import torch; torch.set_default_device('meta'); "
+        "assert sum(p.numel() for p in build(reference('resnet-50')).parameters()) == 25_557_032; "
+        "assert search_spaces.build(search_spaces.reference('lenet5')); "
+        "sys.exit(any(name.split('.')[0] in ('nas_service', 'workers', 'ray', 'fastapi') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
