@@ -161,7 +161,7 @@ def build(architecture: Architecture) -> Network:
 
 
 class _Callable(ModuleType):
-    """This module as ``search_spaces.build``: calling it is calling ``build``, in whatever order things are imported."""
+    """This module as ``search_spaces.build``: to call it is to call ``build``, in whatever order things were imported."""
 
     def __call__(self, architecture: Architecture) -> Network:
         return build(architecture)
