@@ -39,7 +39,25 @@ class UnknownNameError(KeyError):
 
 
 def _own_blocks() -> dict[str, type[nn.Module]]:
-    from search_spaces.blocks import anchored, convolution, inception, mbconv, nasbench, nasnet, residual
+    from search_spaces.blocks import (
+        anchored,
+        convolution,
+        dense,
+        fire,
+        fractal,
+        heads,
+        inception,
+        inception_resnet,
+        lenet,
+        mbconv,
+        mlpconv,
+        nasbench,
+        nasnet,
+        pooling,
+        recurrent,
+        residual,
+        separable,
+    )
 
     return {
         "conv_norm_act": convolution.ConvNormAct,
@@ -62,6 +80,33 @@ def _own_blocks() -> dict[str, type[nn.Module]]:
         "nasbench101_cell": nasbench.Nasbench101Cell,
         "nasbench201_cell": nasbench.Nasbench201Cell,
         "nasbench201_reduction": nasbench.Nasbench201Reduction,
+        "stochastic_pool": pooling.StochasticPool,
+        "colour_transform": mlpconv.ColourTransform,
+        "mlpconv": mlpconv.MlpConv,
+        "sparse_conv": lenet.SparseConv,
+        "subsample": lenet.Subsample,
+        "flattened_conv": inception.FlattenedConv,
+        "naive_inception": inception.NaiveInception,
+        "inception_a": inception.InceptionA,
+        "inception_b": inception.InceptionB,
+        "inception_c": inception.InceptionC,
+        "inception_reduction": inception.InceptionReduction,
+        "flattened_reduction": inception.FlattenedReduction,
+        "inception_resnet_a": inception_resnet.InceptionResnetA,
+        "inception_resnet_b": inception_resnet.InceptionResnetB,
+        "inception_resnet_c": inception_resnet.InceptionResnetC,
+        "inception_resnet_reduction": inception_resnet.InceptionResnetReduction,
+        "dense_block": dense.DenseBlock,
+        "dense_transition": dense.DenseTransition,
+        "fractal_block": fractal.FractalBlock,
+        "fire": fire.Fire,
+        "depthwise_separable": separable.DepthwiseSeparable,
+        "xception_block": separable.XceptionBlock,
+        "fused_inverted_residual": mbconv.FusedInvertedResidual,
+        "recurrent_stage": recurrent.RecurrentStage,
+        "flatten_dense": heads.FlattenDense,
+        "convolutional_classifier": heads.ConvolutionalClassifier,
+        "radial_basis_classifier": lenet.RadialBasisClassifier,
     }
 
 
@@ -94,15 +139,40 @@ def _own_spaces() -> dict[str, Space]:
 
 
 def _own_references() -> dict[str, Reference]:
-    from search_spaces.references import efficientnet, inception, mobilenet, nasbench, nasnet, residual
+    from search_spaces.references import (
+        alexnet,
+        darts,
+        densenet,
+        efficientnet,
+        fractalnet,
+        inception,
+        lenet,
+        mobilenet,
+        nasbench,
+        nasnet,
+        nin,
+        residual,
+        squeezenet,
+        vgg,
+        xception,
+    )
 
     return {
+        **lenet.REFERENCES,
+        **alexnet.REFERENCES,
+        **vgg.REFERENCES,
+        **nin.REFERENCES,
+        **inception.REFERENCES,
         **residual.REFERENCES,
+        **densenet.REFERENCES,
+        **fractalnet.REFERENCES,
+        **squeezenet.REFERENCES,
+        **xception.REFERENCES,
         **mobilenet.REFERENCES,
         **efficientnet.REFERENCES,
-        **inception.REFERENCES,
         **nasnet.REFERENCES,
         **nasbench.REFERENCES,
+        **darts.REFERENCES,
     }
 
 
@@ -201,8 +271,19 @@ def space(name: str) -> Space:
 
 
 def reference(name: str) -> Reference:
-    """The published network called ``name``. Raises UnknownNameError."""
-    return _get("reference", name, _references())
+    """The published network called ``name``, however it is spelled: "resnet50" is also "ResNet-50" and "resnet-50".
+
+    Raises UnknownNameError.
+    """
+    items = _references()
+    if name not in items:
+        name = {spelled(known): known for known in items}.get(spelled(name), name)
+    return _get("reference", name, items)
+
+
+def spelled(name: str) -> str:
+    """A name without what spellings differ in: case, and anything but letters and digits."""
+    return "".join(c for c in name.lower() if c.isalnum())
 
 
 def configured(data: Mapping[str, Any]) -> tuple[Space, SpaceConfig]:

@@ -13,6 +13,7 @@ from itertools import groupby
 from search_spaces import catalogue
 from search_spaces.architecture import Architecture, Arg, Node
 from search_spaces.build import Walk, live_nodes, walk
+from search_spaces.naming import KINDS
 from search_spaces.signature import arguments
 
 TIMEOUT_SECONDS = 60
@@ -131,7 +132,8 @@ def _phrase(name: str, value: Arg) -> str:
     if name == "out_channels":
         return f"{value} channels"
     if name == "kernel":
-        return f"{value}×{value}"
+        sides = value if isinstance(value, tuple) else (value, value)
+        return "×".join(map(str, sides))
     if isinstance(value, bool):
         return name.replace("_", " ") if value else f"no {name.replace('_', ' ')}"
     if isinstance(value, tuple):
@@ -146,7 +148,7 @@ def _phrase(name: str, value: Arg) -> str:
 def _colours(node: Node) -> tuple[str, str]:
     if node.block in ("add", "concat"):
         return FILLS["join"]
-    if node.block == "classifier":
+    if KINDS.get(node.block) == "head":
         return FILLS["head"]
     family = catalogue.BLOCKS[node.block].__module__.rsplit(".", 1)[-1]
     return FILLS.get(family) or OTHERS[sum(family.encode()) % len(OTHERS)]

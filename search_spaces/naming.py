@@ -10,13 +10,20 @@ KINDS = {
     "conv_norm_act": "conv",
     "anchored_conv": "conv",
     "padded_concat": "concat",
+    "sparse_conv": "conv",
+    "colour_transform": "colours",
     "norm_act": "activation",
     "pool": "pool",
+    "stochastic_pool": "pool",
+    "subsample": "pool",
     "local_response_norm": "lrn",
     "dropout": "dropout",
     "add": "add",
     "concat": "concat",
     "classifier": "head",
+    "flatten_dense": "head",
+    "convolutional_classifier": "head",
+    "radial_basis_classifier": "head",
 }
 """Short names of the blocks that every family shares; any other block is the body of a network, a "block"."""
 

@@ -17,7 +17,8 @@ from nas_service.search.request import SearchRequest, Strict
 from nas_service.strategies import STRATEGIES
 from search_spaces.architecture import ArchitectureError, Task
 from search_spaces.build import resolved
-from search_spaces.catalogue import BLOCKS, REFERENCES, SPACES, block_schema
+from search_spaces.catalogue import BLOCKS, REFERENCES, SPACES, UnknownNameError, block_schema
+from search_spaces.catalogue import reference as find_reference
 from search_spaces.choose import Recorder, SpaceError, replay, sample
 from search_spaces.cost import costs
 from search_spaces.rules import RULES
@@ -157,14 +158,15 @@ def list_references(_: Viewer) -> list[dict[str, Any]]:
 
 @router.get("/references/{name}")
 def get_reference(name: str, _: Viewer) -> dict[str, Any]:
-    """One published network as an architecture, with the costs that we count."""
-    if name not in REFERENCES:
-        raise NotFound(f"no reference {name!r}; there are: {', '.join(REFERENCES)}")
-    reference = REFERENCES[name]
+    """One published network as an architecture, with the costs that we count; "ResNet-50" is "resnet50"."""
+    try:
+        reference = find_reference(name)
+    except UnknownNameError as error:
+        raise NotFound(str(error)) from error
     architecture = resolved(reference.build())
     published = {"params": reference.params, "macs": reference.macs}
     return {
-        "name": name,
+        "name": reference.name,
         "family": reference.family,
         "summary": reference.summary,
         "source": reference.source,

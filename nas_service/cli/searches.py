@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -259,7 +260,10 @@ def trial_get(context: click.Context, search_id: str, number: int, log: bool) ->
 
 @click.group()
 def arch() -> None:
-    """Look at architectures: FINGERPRINT, or SEARCH/TRIAL."""
+    """Look at architectures: FINGERPRINT, SEARCH/TRIAL, or the name of a reference."""
+
+
+FINGERPRINT = re.compile("[0-9a-f]{64}")
 
 
 def _fingerprint(client: Client, name: str) -> str:
@@ -275,9 +279,11 @@ def _fingerprint(client: Client, name: str) -> str:
 @click.argument("name")
 @click.pass_context
 def arch_show(context: click.Context, name: str) -> None:
-    """Print nodes and costs."""
+    """Print nodes and costs; NAME may be that of a published network, such as resnet-50."""
+    stored = "/" in name or FINGERPRINT.fullmatch(name)
     with connect(context) as client:
-        found = client.request("GET", f"/v1/architectures/{_fingerprint(client, name)}")
+        path = f"/v1/architectures/{_fingerprint(client, name)}" if stored else f"/v1/references/{name}"
+        found = client.request("GET", path)
     rows = []
     for number, node in enumerate(found["architecture"]["nodes"], 1):
         args = ", ".join(f"{key}={value}" for key, value in node["args"].items())

@@ -21,9 +21,9 @@ from nas_service.search.ranking import losses, pareto_front
 from nas_service.search.source import Control, Nothing, figures_of, weights_of
 from nas_service.settings import Settings
 from nas_service.strategies.protocol import ObservedTrial
-from search_spaces.architecture import ArchitectureError
+from search_spaces.architecture import Architecture, ArchitectureError
 from search_spaces.build import walk
-from search_spaces.choose import Question, Recorder, SpaceError
+from search_spaces.choose import Question, Recorder, SpaceError, replay
 from search_spaces.cost import costs_of
 from workers.assignment import Assignment, Failure
 
@@ -92,7 +92,7 @@ class Candidates:
             self._strategy.restore(dict(snapshot.snapshot))
             restored = snapshot.observed
         for trial in sorted((t for t in trials if t.observed_as), key=lambda t: t.observed_as or 0):
-            if (trial.observed_as or 0) > restored:
+            if (trial.observed_as or 0) > restored and not self._given(trial.number):
                 self._strategy.observe(_observed(trial))
             self._observed = max(self._observed, trial.observed_as or 0)
         for trial in trials:
@@ -144,9 +144,10 @@ class Candidates:
     def _propose(self) -> None:
         """One proposal through the chain; it ends in the queue, or as a result that cost nothing."""
         number, self._next_number = self._next_number, self._next_number + 1
-        recorder = Recorder(self._strategy.propose(number))
+        given = self._given(number)
+        recorder = Recorder(replay({}) if given else self._strategy.propose(number))
         try:
-            looked_into = walk(self._plan.ask(recorder))
+            looked_into = walk(given or self._plan.ask(recorder))
             architecture, figures = looked_into.architecture, cost_metrics(costs_of(looked_into))
         except (ArchitectureError, SpaceError, ValueError, RuntimeError) as error:
             self._record(number, recorder, None, None, {})
@@ -181,6 +182,10 @@ class Candidates:
         else:
             self._ready[number] = (architecture.to_json(), figures)
             self._queue.append(number)
+
+    def _given(self, number: int) -> Architecture | None:
+        """The network that the request gives for a trial: no decision led to it, so no strategy learns from it."""
+        return self._plan.first[number] if number < len(self._plan.first) else None
 
     def _record(
         self,
@@ -340,7 +345,7 @@ class Candidates:
                 violations=tuple(ending.violations or ()),
                 reused=ending.reused_from is not None,
             )
-            figures = self._strategy.observe(trial)
+            figures = None if self._given(number) else self._strategy.observe(trial)
             self._observed += 1
             snapshot = self._strategy.snapshot() if self._observed % SNAPSHOT_EVERY == 0 else None
         self._ledger.end_trial(number, ending, figures, snapshot)

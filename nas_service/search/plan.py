@@ -16,11 +16,12 @@ from nas_service.search.request import COST_METRICS, SearchRequest
 from nas_service.settings import Settings
 from nas_service.strategies import STRATEGIES
 from nas_service.strategies.protocol import Objective, Problem, StrategyConfig, StrategyEntry
-from search_spaces.architecture import Architecture, Task
+from search_spaces.architecture import Architecture, ArchitectureError, Task
 from search_spaces.build import Walk, resolved
-from search_spaces.catalogue import SPACES
+from search_spaces.catalogue import SPACES, UnknownNameError
 from search_spaces.choose import Choose
 from search_spaces.cost import Costs
+from search_spaces.fitting import fitted, reference
 from search_spaces.rules import Broken, broken
 from search_spaces.space import Space, SpaceConfig
 from workers.assignment import Assignment, LatencyRequest
@@ -41,6 +42,8 @@ class Plan:
     strategy: StrategyEntry
     strategy_config: StrategyConfig
     roots: tuple[Path, ...]
+    first: tuple[Architecture, ...] = ()
+    """Trials 0, 1, …: networks that were given, fitted to the task; the strategy proposes those after them."""
 
     def ask(self, choose: Choose) -> Architecture:
         """The space's architecture for a chooser, every argument present."""
@@ -164,7 +167,22 @@ def make_plan(request: SearchRequest, source: DatasetSource, info: DatasetInfo, 
     space_config = _options(space.config, request.space, "/space")
     strategy_config = _options(strategy.config, request.strategy, "/strategy")
     task = Task(info.input_shape, info.classes)
-    return Plan(request, source, info, task, space, space_config, strategy, strategy_config, tuple(settings.roots()))
+    first = tuple(_given(network, task, f"/first/{i}") for i, network in enumerate(request.first))
+    roots = tuple(settings.roots())
+    return Plan(request, source, info, task, space, space_config, strategy, strategy_config, roots, first)
+
+
+def _given(network: str | Mapping[str, Any], task: Task, pointer: str) -> Architecture:
+    """A reference or an architecture for the images and classes of a task, every argument present."""
+    try:
+        if isinstance(network, str):
+            return reference(network, task)
+        return fitted(Architecture.from_json(network), task)
+    except UnknownNameError as error:
+        raise InvalidRequest(str(error), pointer=pointer) from error
+    except ArchitectureError as error:
+        at = pointer + error.pointer if isinstance(network, dict) else pointer
+        raise InvalidRequest(f"{pointer} does not fit the data: {error}", pointer=at) from error
 
 
 def space_options(name: str, options: Mapping[str, Any], pointer: str) -> tuple[Space, SpaceConfig]:

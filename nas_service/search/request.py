@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from search_spaces.rules import RuleName
+from search_spaces.rule_names import RuleName
 from workers.dataset_spec import DatasetSpec
 from workers.drill import DrillSettings
 from workers.recipe import Recipe
@@ -165,6 +165,11 @@ class SearchRequest(Strict):
     constraints: list[ConstraintSpec] = Field([], max_length=20)
     rules: list[RuleName] = Field(
         [], max_length=50, description="design rules that every candidate must keep; GET /v1/rules tells them"
+    )
+    first: list[Name | dict[str, Any]] = Field(
+        [],
+        max_length=100,
+        description="networks to train before the strategy proposes any: names of references, or architectures as JSON",
     )
     strategy: Named = Field(default_factory=lambda: {"name": "rl"})
     scheduler: SchedulerSpec = Field(default_factory=SchedulerSpec)

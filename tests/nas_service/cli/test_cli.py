@@ -105,6 +105,13 @@ def test_a_refusal_is_4_and_tells_everything(nas: Nas, tmp_path: Path, monkeypat
     assert "token" in err
 
 
+def test_a_published_network_is_shown_by_its_name(nas: Nas) -> None:
+    code, out, _ = nas("arch", "show", "resnet-50")
+    assert code == 0
+    assert "params 25.6 M   macs 4.09 G" in out
+    assert out.count("bottleneck_block") == 16
+
+
 def test_a_dry_run_tells_and_stores_nothing(nas: Nas, tmp_path: Path) -> None:
     (tmp_path / "search.json").write_text(json.dumps(drill(3)))
     before = nas("-o", "json", "search", "ls")[1]
