@@ -30,16 +30,18 @@ class Candidate:
     """
 
     def __init__(self) -> None:
-        from workers.run import warm_up  # brings torch, which whoever makes the actor does not need
-
         self._reports: Iterator[Report] | None = None
         adopt_orphans()
-        warm_up()
         self._note_exits()
 
-    def ready(self) -> int:
-        """Answers when the process is up: its number."""
-        return os.getpid()
+    def placed(self) -> None:
+        """Answers when a machine has room for the process, which then needs seconds until it is ``ready``."""
+
+    def ready(self) -> None:
+        """Answers when torch is loaded."""
+        from workers.run import warm_up  # not above: whoever makes the actor does not need torch
+
+        warm_up()
 
     def step(self, assignment: str | None = None) -> Report:
         """The next report, of a new assignment where one is given, as JSON; {} when the candidate has ended.

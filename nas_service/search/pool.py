@@ -44,8 +44,10 @@ class Worker:
     """One actor, and the candidate that it has."""
 
     actor: Any
-    starting: Any = None
-    """Reference that answers when the process is up; None from then on."""
+    placed: Any
+    """Reference that answers when the cluster has room for it."""
+    starting: Any
+    """Reference that answers when it can work; None from then on."""
     assignment: Assignment | None = None
     asked: deque[Any] = field(default_factory=deque)
     """References of the reports to come."""
@@ -104,7 +106,7 @@ class Pool:
 
     def _new(self) -> Worker:
         actor = self._actor_class.remote()
-        return Worker(actor, starting=actor.ready.remote())
+        return Worker(actor, placed=actor.placed.remote(), starting=actor.ready.remote())
 
     def _replace(self, worker: Worker) -> None:
         ray.kill(worker.actor)
@@ -137,8 +139,8 @@ class Pool:
                 self._started(worker)
 
     def _explain(self) -> None:
-        """Say why nothing runs, when nothing has run for a while."""
-        if any(worker.starting is None for worker in self._workers):
+        """Say why nothing runs, when the cluster has had no room for any worker for a while."""
+        if any(worker.starting is None for worker in self._workers) or self._any_placed():
             self._idle_since = time.monotonic()
             if self._explained:
                 self._waiting("")
@@ -150,6 +152,10 @@ class Pool:
                 f"in the cluster are {free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs"
             )
             self._explained = True
+
+    def _any_placed(self) -> bool:
+        placed, _ = ray.wait([worker.placed for worker in self._workers], num_returns=1, timeout=0)
+        return bool(placed)
 
     # -- candidates ------------------------------------------------------------------------------------------------
 
