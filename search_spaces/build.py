@@ -161,7 +161,7 @@ def build(architecture: Architecture) -> Network:
 
 
 class _Callable(ModuleType):
-    """This module as ``search_spaces.build``: to call it is to call ``build``, in whatever order things were imported."""
+    """This module as ``search_spaces.build``: to call it is to call ``build``, whatever was imported before."""
 
     def __call__(self, architecture: Architecture) -> Network:
         return build(architecture)

@@ -40,6 +40,7 @@ class UnknownNameError(KeyError):
 
 def _own_blocks() -> dict[str, type[nn.Module]]:
     from search_spaces.blocks import (
+        anchored,
         convolution,
         dense,
         fire,
@@ -49,6 +50,7 @@ def _own_blocks() -> dict[str, type[nn.Module]]:
         lenet,
         mbconv,
         mlpconv,
+        nasbench,
         nasnet,
         perceptron,
         pooling,
@@ -100,11 +102,26 @@ def _own_blocks() -> dict[str, type[nn.Module]]:
         "flatten_dense": perceptron.FlattenDense,
         "convolutional_classifier": perceptron.ConvolutionalClassifier,
         "radial_basis_classifier": lenet.RadialBasisClassifier,
+        "anchored_conv": anchored.AnchoredConv,
+        "padded_concat": anchored.PaddedConcat,
+        "nasbench101_cell": nasbench.Nasbench101Cell,
+        "nasbench201_cell": nasbench.Nasbench201Cell,
+        "nasbench201_reduction": nasbench.Nasbench201Reduction,
     }
 
 
 def _own_spaces() -> dict[str, Space]:
-    from search_spaces.spaces import efficientnet, inception, mbconv, nasnet, residual
+    from search_spaces.spaces import (
+        anchored,
+        composed,
+        efficientnet,
+        inception,
+        mbconv,
+        nasbench,
+        nasnet,
+        neighbourhood,
+        residual,
+    )
 
     return {
         "residual": residual.SPACE,
@@ -112,6 +129,12 @@ def _own_spaces() -> dict[str, Space]:
         "inception": inception.SPACE,
         "nasnet": nasnet.SPACE,
         "efficientnet": efficientnet.SPACE,
+        "chain": anchored.SPACE,
+        "nasbench101": nasbench.NASBENCH101,
+        "nasbench201": nasbench.NASBENCH201,
+        "macro": nasbench.MACRO,
+        "composed": composed.SPACE,
+        "neighbourhood": neighbourhood.SPACE,
     }
 
 
@@ -125,6 +148,7 @@ def _own_references() -> dict[str, Reference]:
         inception,
         lenet,
         mobilenet,
+        nasbench,
         nasnet,
         nin,
         residual,
@@ -148,6 +172,7 @@ def _own_references() -> dict[str, Reference]:
         **efficientnet.REFERENCES,
         **nasnet.REFERENCES,
         **darts.REFERENCES,
+        **nasbench.REFERENCES,
     }
 
 

@@ -10,6 +10,8 @@ KINDS = {
     "conv_norm_act": "conv",
     "sparse_conv": "conv",
     "colour_transform": "colours",
+    "anchored_conv": "conv",
+    "padded_concat": "concat",
     "norm_act": "activation",
     "pool": "pool",
     "stochastic_pool": "pool",

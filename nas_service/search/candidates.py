@@ -22,8 +22,9 @@ from nas_service.search.source import Control, Nothing, figures_of, weights_of
 from nas_service.settings import Settings
 from nas_service.strategies.protocol import ObservedTrial
 from search_spaces.architecture import Architecture, ArchitectureError
+from search_spaces.build import walk
 from search_spaces.choose import Question, Recorder, SpaceError, replay
-from search_spaces.cost import costs as costs_of
+from search_spaces.cost import costs_of
 from workers.assignment import Assignment, Failure
 
 log = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ class Candidates:
 
     def next(self) -> Assignment | Nothing:
         found = self._next()
-        if found is Nothing.MORE:
+        if isinstance(found, Nothing):  # else the start was written, and with it all that was deferred
             self._ledger.flush()
             self._delete_dropped()
         return found
@@ -146,8 +147,8 @@ class Candidates:
         given = self._given(number)
         recorder = Recorder(replay({}) if given else self._strategy.propose(number))
         try:
-            architecture = given or self._plan.ask(recorder)
-            figures = cost_metrics(costs_of(architecture))
+            looked_into = walk(given or self._plan.ask(recorder))
+            architecture, figures = looked_into.architecture, cost_metrics(costs_of(looked_into))
         except (ArchitectureError, SpaceError, ValueError, RuntimeError) as error:
             self._record(number, recorder, None, None, {})
             self._counted += 1
@@ -158,10 +159,12 @@ class Candidates:
             return
         fingerprint = architecture.fingerprint()
         self._record(number, recorder, fingerprint, architecture.to_json(), figures)
-        violations = self._plan.violations(figures, costs_only=True)
+        broken = self._plan.broken(looked_into)
+        violations = self._plan.violations(figures, costs_only=True, broken=broken)
         if any(violation > 0 for violation in violations):
             self._free += 1
-            self._end(number, Ending("infeasible", violations=violations, counted=False))
+            reason = self._plan.objections(figures, broken)
+            self._end(number, Ending("infeasible", violations=violations, counted=False, reason=reason))
             return
         known = self._known.get(fingerprint)
         if known is not None and self._plan.request.reuse != "none":
@@ -219,6 +222,7 @@ class Candidates:
 
     def _copy(self, number: int, search_id: str, other: int, *, counted: bool) -> None:
         """Give a trial the recorded result of another of the same architecture."""
+        self._ledger.flush()
         with self._database.read() as session:
             trial = session.get_one(Trial, (search_id, other))
         failure = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ from nas_service.settings import Settings
 from nas_service.strategies import STRATEGIES
 from nas_service.strategies.protocol import Objective, Problem, StrategyConfig, StrategyEntry
 from search_spaces.architecture import Architecture, ArchitectureError, Task
-from search_spaces.build import resolved
+from search_spaces.build import Walk, resolved
 from search_spaces.catalogue import SPACES, UnknownNameError
 from search_spaces.choose import Choose
 from search_spaces.cost import Costs
 from search_spaces.fitting import fitted, reference
+from search_spaces.rules import Broken, broken
 from search_spaces.space import Space, SpaceConfig
 from workers.assignment import Assignment, LatencyRequest
 from workers.datasets import DatasetInfo, DatasetSource
@@ -67,13 +68,35 @@ class Plan:
     def final_epochs(self) -> int:
         return self.request.finalists.epochs or 2 * self.request.scheduler.max_epochs
 
-    def violations(self, metrics: Mapping[str, Any], *, costs_only: bool = False) -> list[float]:
-        """How far each constraint of the request is missed; those whose figure is not known yet count as kept."""
+    def broken(self, looked_into: Walk) -> tuple[Broken, ...]:
+        """The design rules of the request that an architecture breaks."""
+        return broken(looked_into, self.request.rules)
+
+    def violations(
+        self, metrics: Mapping[str, Any], *, costs_only: bool = False, broken: Sequence[Broken] = ()
+    ) -> list[float]:
+        """How far each constraint of the request is missed, then 1 for each rule that is broken and 0 for others.
+
+        Constraints whose figure is not known yet count as kept.
+        """
         found = []
         for constraint in self.request.constraints:
             value = None if costs_only and constraint.metric not in COST_METRICS else metrics.get(constraint.metric)
             found.append(constraint.violation(float(value)) if value is not None else 0.0)
-        return found
+        names = {each.rule for each in broken}
+        return found + [float(rule in names) for rule in self.request.rules]
+
+    def objections(self, metrics: Mapping[str, Any], broken: Sequence[Broken]) -> str:
+        """Why a candidate is not trained, for a person: bounds that its costs miss, rules that it breaks and where."""
+        found = []
+        for constraint in self.request.constraints:
+            value = metrics.get(constraint.metric)
+            if value is not None and constraint.violation(float(value)) > 0:
+                bounds = {"max": constraint.max, "min": constraint.min}
+                allowed = ", ".join(f"{name} {bound:g}" for name, bound in bounds.items() if bound is not None)
+                found.append(f"{constraint.metric} is {value:g}; allowed: {allowed}")
+        found += [f"rule {each.rule} is broken by {each.node}: {each.reason}" for each in broken]
+        return "; ".join(found)
 
     def values(self, metrics: Mapping[str, Any]) -> list[float] | None:
         """Objective values, or None while one of them is missing."""

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from workers.datasets import DatasetSpec
+from search_spaces.rules import RuleName
+from workers.dataset_spec import DatasetSpec
 from workers.drill import DrillSettings
 from workers.recipe import Recipe
 
@@ -167,6 +168,9 @@ class SearchRequest(Strict):
         max_length=100,
         description="networks to train before the strategy proposes any: names of references, or architectures as JSON",
     )
+    rules: list[RuleName] = Field(
+        [], max_length=50, description="design rules that every candidate must keep; GET /v1/rules tells them"
+    )
     strategy: Named = Field(default_factory=lambda: {"name": "rl"})
     scheduler: SchedulerSpec = Field(default_factory=SchedulerSpec)
     recipe: Recipe = Field(default_factory=Recipe)
@@ -184,6 +188,8 @@ class SearchRequest(Strict):
         metrics = [objective.metric for objective in self.objectives]
         if len(set(metrics)) != len(metrics):
             raise ValueError(f"objectives names a metric twice: {metrics}")
+        if len(set(self.rules)) != len(self.rules):
+            raise ValueError(f"rules names a rule twice: {self.rules}")
         return self
 
     @property

@@ -140,7 +140,7 @@ def test_a_search_is_submitted_once_with_a_key_and_steered(nas: Nas, tmp_path: P
     "words",
     [
         ["search", "ls"], ["space", "ls"], ["space", "show", "mbconv"], ["space", "sample", "mbconv", "-n", "1"],
-        ["strategy", "ls"], ["strategy", "show", "rl"], ["dataset", "ls"], ["token", "ls"],
+        ["strategy", "ls"], ["strategy", "show", "rl"], ["dataset", "ls"], ["token", "ls"], ["rule", "ls"],
     ],
 )  # fmt: skip
 def test_everything_prints_text_and_json(nas: Nas, words: list[str]) -> None:
@@ -220,3 +220,19 @@ def test_a_setting_that_does_not_fit_is_1_and_one_line(nas: Nas, tmp_path: Path)
     assert code == 1
     assert "allowed: sqlite, postgresql" in err
     assert "Traceback" not in err
+
+
+def test_an_architecture_is_kept_and_scaled(nas: Nas, tmp_path: Path) -> None:
+    code, out, _ = nas("-o", "json", "arch", "add", "efficientnet_b0")
+    assert code == 0
+    base = json.loads(out)
+    (tmp_path / "base.json").write_text(out)
+    assert json.loads(nas("-o", "json", "arch", "add", "base.json")[1]) == base
+    code, out, _ = nas("arch", "scale", base["fingerprint"], "--depth", "1.1", "--width", "1", "--input", "3,240,240")
+    assert code == 0
+    assert "images 3×240×240" in out
+    assert "params 7.79 M" in out
+    code, _, err = nas("arch", "scale", base["fingerprint"], "--phi", "1", "--cells", "2", "--filters", "8")
+    assert code == 4
+    assert "phi, cells and filters together" in err
+    assert nas("arch", "scale", base["fingerprint"], "--input", "3,a,b")[0] == 2
