@@ -45,7 +45,6 @@ def _own_blocks() -> dict[str, type[nn.Module]]:
         dense,
         fire,
         fractal,
-        heads,
         inception,
         inception_resnet,
         lenet,
@@ -53,6 +52,7 @@ def _own_blocks() -> dict[str, type[nn.Module]]:
         mlpconv,
         nasbench,
         nasnet,
+        perceptron,
         pooling,
         recurrent,
         residual,
@@ -75,11 +75,6 @@ def _own_blocks() -> dict[str, type[nn.Module]]:
         "inverted_residual": mbconv.InvertedResidual,
         "inception_block": inception.InceptionBlock,
         "nasnet_cell": nasnet.NasnetCell,
-        "anchored_conv": anchored.AnchoredConv,
-        "padded_concat": anchored.PaddedConcat,
-        "nasbench101_cell": nasbench.Nasbench101Cell,
-        "nasbench201_cell": nasbench.Nasbench201Cell,
-        "nasbench201_reduction": nasbench.Nasbench201Reduction,
         "stochastic_pool": pooling.StochasticPool,
         "colour_transform": mlpconv.ColourTransform,
         "mlpconv": mlpconv.MlpConv,
@@ -104,9 +99,14 @@ def _own_blocks() -> dict[str, type[nn.Module]]:
         "xception_block": separable.XceptionBlock,
         "fused_inverted_residual": mbconv.FusedInvertedResidual,
         "recurrent_stage": recurrent.RecurrentStage,
-        "flatten_dense": heads.FlattenDense,
-        "convolutional_classifier": heads.ConvolutionalClassifier,
+        "flatten_dense": perceptron.FlattenDense,
+        "convolutional_classifier": perceptron.ConvolutionalClassifier,
         "radial_basis_classifier": lenet.RadialBasisClassifier,
+        "anchored_conv": anchored.AnchoredConv,
+        "padded_concat": anchored.PaddedConcat,
+        "nasbench101_cell": nasbench.Nasbench101Cell,
+        "nasbench201_cell": nasbench.Nasbench201Cell,
+        "nasbench201_reduction": nasbench.Nasbench201Reduction,
     }
 
 
@@ -171,8 +171,8 @@ def _own_references() -> dict[str, Reference]:
         **mobilenet.REFERENCES,
         **efficientnet.REFERENCES,
         **nasnet.REFERENCES,
-        **nasbench.REFERENCES,
         **darts.REFERENCES,
+        **nasbench.REFERENCES,
     }
 
 

@@ -163,13 +163,13 @@ class SearchRequest(Strict):
         default_factory=lambda: [ObjectiveSpec(metric="val_accuracy")], min_length=1, max_length=4
     )
     constraints: list[ConstraintSpec] = Field([], max_length=20)
-    rules: list[RuleName] = Field(
-        [], max_length=50, description="design rules that every candidate must keep; GET /v1/rules tells them"
-    )
     first: list[Name | dict[str, Any]] = Field(
         [],
         max_length=100,
         description="networks to train before the strategy proposes any: names of references, or architectures as JSON",
+    )
+    rules: list[RuleName] = Field(
+        [], max_length=50, description="design rules that every candidate must keep; GET /v1/rules tells them"
     )
     strategy: Named = Field(default_factory=lambda: {"name": "rl"})
     scheduler: SchedulerSpec = Field(default_factory=SchedulerSpec)

@@ -10,7 +10,7 @@ from torch import nn
 
 from search_spaces.architecture import Architecture, Arg, Node, Task
 from search_spaces.blocks.convolution import ConvNormAct
-from search_spaces.blocks.heads import ConvolutionalClassifier, FlattenDense
+from search_spaces.blocks.perceptron import ConvolutionalClassifier, FlattenDense
 from search_spaces.blocks.recurrent import RecurrentStage
 from search_spaces.blocks.residual import BasicBlock, BottleneckBlock, PreActBlock
 from search_spaces.build import build, walk
