@@ -9,9 +9,9 @@ class DropPath(nn.Module):
 
     Put it at the end of a branch, before the sum: ``x + drop_path(branch(x))``. The shape stays as
     it is. A trainer finds these modules by their type and sets ``rate`` (0 <= rate < 1): rising
-    with depth for stochastic depth (Huang et al. 2016, section 3), rising over time for scheduled
-    drop path (Zoph et al. 2018, section 4). At rate 0 it draws no random number. Divided by 1 - rate,
-    as Larsson et al. 2017 and timm do, the expectation stays the same and evaluation needs no scaling.
+    with depth for stochastic depth (Huang et al. 2016, section 3), over time for scheduled drop
+    path (Zoph et al. 2018, section 4). At rate 0 it draws no random number. Divided by 1 - rate the
+    expectation stays the same, so evaluation needs no scaling.
     """
 
     def __init__(self, rate: float = 0.0) -> None:

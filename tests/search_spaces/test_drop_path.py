@@ -23,5 +23,5 @@ def test_evaluation_and_rate_zero_are_the_identity_without_a_random_number():
 
 
 def test_a_rate_that_drops_everything_is_refused():
-    with pytest.raises(ValueError, match="drop path rate 1.0; allowed: 0 to below 1"):
+    with pytest.raises(ValueError, match=r"drop path rate 1\.0; allowed: 0 to below 1"):
         DropPath(1.0)
