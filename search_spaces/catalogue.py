@@ -39,7 +39,7 @@ class UnknownNameError(KeyError):
 
 
 def _own_blocks() -> dict[str, type[nn.Module]]:
-    from search_spaces.blocks import convolution, inception, mbconv, nasnet, residual
+    from search_spaces.blocks import convolution, enet, heads, inception, mbconv, nasnet, residual
 
     return {
         "conv_norm_act": convolution.ConvNormAct,
@@ -57,11 +57,18 @@ def _own_blocks() -> dict[str, type[nn.Module]]:
         "inverted_residual": mbconv.InvertedResidual,
         "inception_block": inception.InceptionBlock,
         "nasnet_cell": nasnet.NasnetCell,
+        "enet_initial": enet.EnetInitial,
+        "enet_bottleneck": enet.EnetBottleneck,
+        "enet_downsampling": enet.EnetDownsampling,
+        "enet_upsampling": enet.EnetUpsampling,
+        "segmentation_head": heads.SegmentationHead,
+        "upsampled_classifier": heads.UpsampledClassifier,
+        "localisation_head": heads.LocalisationHead,
     }
 
 
 def _own_spaces() -> dict[str, Space]:
-    from search_spaces.spaces import efficientnet, inception, mbconv, nasnet, residual
+    from search_spaces.spaces import efficientnet, inception, mbconv, nasnet, residual, segmentation
 
     return {
         "residual": residual.SPACE,
@@ -69,11 +76,12 @@ def _own_spaces() -> dict[str, Space]:
         "inception": inception.SPACE,
         "nasnet": nasnet.SPACE,
         "efficientnet": efficientnet.SPACE,
+        "segmentation": segmentation.SPACE,
     }
 
 
 def _own_references() -> dict[str, Reference]:
-    from search_spaces.references import efficientnet, inception, mobilenet, nasnet, residual
+    from search_spaces.references import efficientnet, enet, inception, mobilenet, nasnet, residual
 
     return {
         **residual.REFERENCES,
@@ -81,6 +89,7 @@ def _own_references() -> dict[str, Reference]:
         **efficientnet.REFERENCES,
         **inception.REFERENCES,
         **nasnet.REFERENCES,
+        **enet.REFERENCES,
     }
 
 

@@ -13,6 +13,7 @@ from itertools import groupby
 from search_spaces import catalogue
 from search_spaces.architecture import Architecture, Arg, Node
 from search_spaces.build import Walk, live_nodes, walk
+from search_spaces.naming import KINDS
 from search_spaces.signature import arguments
 
 TIMEOUT_SECONDS = 60
@@ -30,6 +31,7 @@ FILLS = {
 
 OTHERS = (("#e8ecfa", "#98a5da"), ("#f3eddf", "#bfae83"), ("#e6f0ea", "#93b8a2"), ("#f8e6ee", "#cf94ae"))
 
+ENDINGS = {"classification": "", "segmentation": " a pixel", "localisation": " and a box"}
 
 PREAMBLE = (
     "digraph architecture {",
@@ -67,7 +69,8 @@ def dot(architecture: Architecture) -> str:
     for number in live:
         for read in looked_into.architecture.nodes[number - 1].inputs:
             lines.append(f'  n{read} -> n{number} [label=" {"×".join(map(str, shapes[read]))}"];')
-    lines.append(f"  out [label=<<b>{task.classes} classes</b>>, {box}];")
+    what = f"{task.classes} classes{ENDINGS[task.kind]}"
+    lines.append(f"  out [label=<<b>{what}</b>>, {box}];")
     lines.append(f'  n{live[-1]} -> out [label=" {"×".join(map(str, shapes[live[-1]]))}"];')
     return "\n".join([*lines, "}"]) + "\n"
 
@@ -146,7 +149,7 @@ def _phrase(name: str, value: Arg) -> str:
 def _colours(node: Node) -> tuple[str, str]:
     if node.block in ("add", "concat"):
         return FILLS["join"]
-    if node.block == "classifier":
+    if KINDS.get(node.block) == "head":
         return FILLS["head"]
     family = catalogue.BLOCKS[node.block].__module__.rsplit(".", 1)[-1]
     return FILLS.get(family) or OTHERS[sum(family.encode()) % len(OTHERS)]

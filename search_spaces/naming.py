@@ -15,6 +15,9 @@ KINDS = {
     "add": "add",
     "concat": "concat",
     "classifier": "head",
+    "segmentation_head": "head",
+    "upsampled_classifier": "head",
+    "localisation_head": "head",
 }
 """Short names of the blocks that every family shares; any other block is the body of a network, a "block"."""
 
