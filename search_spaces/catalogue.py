@@ -39,7 +39,7 @@ class UnknownNameError(KeyError):
 
 
 def _own_blocks() -> dict[str, type[nn.Module]]:
-    from search_spaces.blocks import convolution, enet, heads, inception, mbconv, nasnet, residual
+    from search_spaces.blocks import auxiliary, convolution, enet, heads, inception, mbconv, nasnet, residual
 
     return {
         "conv_norm_act": convolution.ConvNormAct,
@@ -64,6 +64,7 @@ def _own_blocks() -> dict[str, type[nn.Module]]:
         "segmentation_head": heads.SegmentationHead,
         "upsampled_classifier": heads.UpsampledClassifier,
         "localisation_head": heads.LocalisationHead,
+        "auxiliary_classifier": auxiliary.AuxiliaryClassifier,
     }
 
 
@@ -81,7 +82,7 @@ def _own_spaces() -> dict[str, Space]:
 
 
 def _own_references() -> dict[str, Reference]:
-    from search_spaces.references import efficientnet, enet, inception, mobilenet, nasnet, residual
+    from search_spaces.references import auxiliary, efficientnet, enet, inception, mobilenet, nasnet, residual
 
     return {
         **residual.REFERENCES,
@@ -90,6 +91,7 @@ def _own_references() -> dict[str, Reference]:
         **inception.REFERENCES,
         **nasnet.REFERENCES,
         **enet.REFERENCES,
+        **auxiliary.REFERENCES,
     }
 
 

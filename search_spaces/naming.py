@@ -14,6 +14,7 @@ KINDS = {
     "dropout": "dropout",
     "add": "add",
     "concat": "concat",
+    "auxiliary_classifier": "auxiliary",
     "classifier": "head",
     "segmentation_head": "head",
     "upsampled_classifier": "head",

@@ -33,7 +33,7 @@ from nas_service.search.request import SchedulerSpec, SearchRequest
 from nas_service.search.source import Control, Source
 from nas_service.settings import Settings, load_settings
 from workers.assignment import Assignment, Failure
-from workers.evaluate import test_accuracy
+from workers.evaluate import scores_on_test
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ class Driver:
         )
         path, sha256 = str(self._settings.data_dir / winner.weights["path"]), str(winner.weights["sha256"])
         if self._settings.executor == "inline":
-            return test_accuracy(assignment, path, sha256)
+            return scores_on_test(assignment, path, sha256)
         resources = plan.request.resources
         task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=2)(_test_remotely)
         return dict(ray.get(task.remote(assignment.model_dump_json(), path, sha256)))
@@ -278,7 +278,7 @@ class Driver:
 
 
 def _test_remotely(assignment: str, weights: str, sha256: str) -> dict[str, Any]:
-    return dict(test_accuracy(Assignment.model_validate_json(assignment), weights, sha256))
+    return dict(scores_on_test(Assignment.model_validate_json(assignment), weights, sha256))
 
 
 def _largest_nodes() -> list[dict[str, float]]:
