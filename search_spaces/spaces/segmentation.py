@@ -33,8 +33,13 @@ class SegmentationConfig(SpaceConfig):
 
     name: Literal["segmentation"] = "segmentation"
     widths: Choices = Field(
-        (16, 32, 64), description="Options for the channels after the first downsampling; the second doubles them."
+        (32, 48, 64), description="Options for the channels after the first downsampling; the second doubles them."
     )
+    stem_shares: Choices = Field(
+        (1, 2),
+        description="Options for how many times fewer channels the first block has; 4 in ENet, for large images.",
+    )
+    squeezes: Choices = Field((2, 4), description="Options for how many times fewer channels a bottleneck has inside.")
     downsamplings: Annotated[Choices, Field(max_length=2)] = Field(
         (1, 2), description="Options for the number of downsampling bottlenecks, beside the first block."
     )
@@ -59,6 +64,11 @@ class SegmentationConfig(SpaceConfig):
         once_each("decoders", self.decoders)
         if self.downsamplings[-1] > 2:
             raise ValueError(f"downsamplings up to {self.downsamplings[-1]}; allowed: 1 and 2")
+        if max(self.stem_shares) * max(self.squeezes) > min(self.widths):
+            raise ValueError(
+                f"stem_shares up to {max(self.stem_shares)} and squeezes up to {max(self.squeezes)} leave no channel "
+                f"of {min(self.widths)}; allowed: products up to the least width"
+            )
         for field in ("depths", "body_depths", "decoder_depths"):
             if max(getattr(self, field)) > 32:
                 raise ValueError(f"{field} up to {max(getattr(self, field))}; allowed: at most 32")
@@ -71,40 +81,50 @@ def segmentation(choose: Choose, task: Task, config: SegmentationConfig) -> Arch
     dropout: dict[str, Arg] = {"dropout": config.dropout} if config.dropout else {}
     width = choose("width", config.widths)
     halves = min(task.input_shape[1:]) >= LARGE or choose("stem", ("conv", "halving")) == "halving"
-    first = max(16, width // 4, task.input_shape[0] + 1)
+    squeeze = choose("squeeze", config.squeezes)
+    first = max(width // choose("stem_share", config.stem_shares), task.input_shape[0] + 1)
     chain.append("enet_initial" if halves else "conv_norm_act", out_channels=first)
-    pooled = [chain.last]
+    pooled = [(chain.last, first)]
     channels = max(width, first)
-    chain.append("enet_downsampling", out_channels=channels, **dropout)
+    chain.append("enet_downsampling", out_channels=channels, width=channels // squeeze, **dropout)
     if choose("downsamplings", config.downsamplings) == 2:
         for _ in range(choose("depth", config.depths)):
-            chain.append("enet_bottleneck", **dropout)
-        pooled.append(chain.last)
-        chain.append("enet_downsampling", out_channels=2 * channels, **dropout)
+            chain.append("enet_bottleneck", width=channels // squeeze, **dropout)
+        pooled.append((chain.last, channels))
+        channels *= 2
+        chain.append("enet_downsampling", out_channels=channels, width=channels // squeeze, **dropout)
     for block in range(1, choose("body_depth", config.body_depths) + 1):
-        chain.append("enet_bottleneck", **MIDDLES[choose(f"body{block}", config.middles)], **dropout)
+        middle = MIDDLES[choose(f"body{block}", config.middles)]
+        chain.append("enet_bottleneck", width=channels // squeeze, **middle, **dropout)
     if task.kind == "classification":
         chain.append("classifier", classes=task.classes)
     else:
-        decode(chain, choose, config, pooled, task.classes, halves)
+        decode(chain, choose, config, pooled, task.classes, halves, squeeze)
     return chain.architecture(task)
 
 
 def decode(
-    chain: Chain, choose: Choose, config: SegmentationConfig, pooled: list[int], classes: int, halves: bool
+    chain: Chain,
+    choose: Choose,
+    config: SegmentationConfig,
+    pooled: list[tuple[int, int]],
+    classes: int,
+    halves: bool,
+    squeeze: int,
 ) -> None:
-    """Append the way back: an upsampling for each of the encoder's nodes that were ``pooled``, and the head."""
+    """Append the way back: an upsampling for each (node, channels) that the encoder ``pooled``, and the head."""
     kind = choose("decoder", config.decoders)
     if kind == "bilinear":
         chain.append("upsampled_classifier", chain.last, 0, classes=classes)
         return
     depth = choose("decoder_depth", config.decoder_depths)
-    for encoder in reversed(pooled):
-        chain.append("enet_upsampling", chain.last, encoder, **({} if kind == "unpool" else {"unpool": "none"}))
+    form: dict[str, Arg] = {} if kind == "unpool" else {"unpool": "none"}
+    for encoder, channels in reversed(pooled):
+        chain.append("enet_upsampling", chain.last, encoder, width=channels // squeeze, **form)
         for _ in range(depth):
-            chain.append("enet_bottleneck", activation="relu")
-    form: dict[str, Arg] = {} if halves else {"stride": 1, "kernel": 1}
-    chain.append("segmentation_head", chain.last, 0, classes=classes, **form)
+            chain.append("enet_bottleneck", activation="relu", width=channels // squeeze)
+    end: dict[str, Arg] = {} if halves else {"stride": 1, "kernel": 1}
+    chain.append("segmentation_head", chain.last, 0, classes=classes, **end)
 
 
 SPACE = Space(
