@@ -20,9 +20,9 @@ from ray.tune import Trainable
 from workers.assignment import Assignment, Failure
 from workers.containment import CappedLog, adopt_orphans, children, deadline, kill_children
 from workers.ending import LOG, TRACE, explain_death, write_birth, write_failure
-from workers.run import Report, run, scores_on_test, warm_up
+from workers.run import Member, Report, run, scores_on_test, warm_up
 
-__all__ = ["Assignment", "Candidate", "Failure", "explain_death", "run", "scores_on_test"]
+__all__ = ["Assignment", "Candidate", "Failure", "Member", "explain_death", "run", "scores_on_test"]
 
 
 class Candidate(Trainable):  # type: ignore[misc]  # ray comes without types

@@ -162,6 +162,13 @@ def class_weights(kind: str, labels: Tensor, classes: int) -> Tensor | None:
     return (1 / torch.log(1.02 + share)).float()
 
 
+def comparable(task: str, outputs: Tensor) -> Tensor:
+    """Outputs of which a mean makes sense: probabilities of classes, boxes as they are."""
+    if task == "localisation":
+        return torch.cat([outputs[:, :-4].softmax(1), outputs[:, -4:]], dim=1)
+    return outputs.softmax(1)
+
+
 def predictions(task: str, outputs: Tensor) -> Tensor:
     """What is shown to people: classes [b]; classes of pixels [b, h, w]; class and box [b, 5]."""
     if task == "localisation":

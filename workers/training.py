@@ -25,7 +25,7 @@ from search_spaces.blocks.drop_path import DropPath
 from workers.augmentation import augmented, draw, views
 from workers.datasets import Dataset, Split
 from workers.recipe import AdamW, AnySchedule, Constant, Cosine, Linear, Plateau, Recipe, RmsProp, Step
-from workers.tasks import TASKS, LearningTask, LossOptions, class_weights
+from workers.tasks import TASKS, LearningTask, LossOptions, class_weights, comparable
 
 EVALUATION_BATCH = 512
 
@@ -277,7 +277,7 @@ def probabilities(
     device: torch.device,
     view: str = "one",
 ) -> Tensor:
-    """Mean of the networks' class probabilities over the views of each image: [n, classes], or [n, classes, h, w].
+    """Mean of what the networks say over the views of each image, classes as probabilities: [n, *output_shape].
 
     ``networks``: each with the (height, width) that it wants, None for the stored one.
     """
@@ -292,7 +292,7 @@ def probabilities(
                     outputs = network(fitted(image, size, recipe.channels_last)).float()
                 if split.task == "segmentation" and outputs.shape[2:] != split.labels.shape[1:]:
                     outputs = F.interpolate(outputs, size=split.labels.shape[1:], mode="bilinear")
-                found.append(outputs.softmax(1))
+                found.append(comparable(split.task, outputs))
         parts.append(torch.stack(found).mean(0))
     return torch.cat(parts)
 

@@ -14,6 +14,7 @@ from nas_service.api.state import StateDep
 from nas_service.database.tables import ArchitectureRow, Trial
 from nas_service.errors import NotFound
 from search_spaces.architecture import Architecture
+from search_spaces.auxiliary import without_auxiliary
 from search_spaces.drawing import dot, svg
 from search_spaces.source import source
 
@@ -64,7 +65,7 @@ def get_graph(
 
 @router.get("/code", response_class=PlainTextResponse)
 def get_code(fingerprint: str, _: Viewer, state: StateDep) -> PlainTextResponse:
-    """The stand-alone model.py."""
+    """The stand-alone model.py, without auxiliary heads."""
     with state.database.read() as session:
         architecture = Architecture.from_json(_find(session, fingerprint).architecture)
-    return PlainTextResponse(source(architecture), media_type="text/x-python")
+    return PlainTextResponse(source(without_auxiliary(architecture)), media_type="text/x-python")

@@ -22,6 +22,7 @@ from nas_service.search.source import Control, Nothing, figures_of, weights_of
 from nas_service.settings import Settings
 from nas_service.strategies.protocol import ObservedTrial
 from search_spaces.architecture import ArchitectureError
+from search_spaces.auxiliary import without_auxiliary
 from search_spaces.choose import Question, Recorder, SpaceError
 from search_spaces.cost import costs as costs_of
 from workers.assignment import Assignment, Failure
@@ -146,7 +147,7 @@ class Candidates:
         recorder = Recorder(self._strategy.propose(number))
         try:
             architecture = self._plan.ask(recorder)
-            figures = cost_metrics(costs_of(architecture))
+            figures = cost_metrics(costs_of(without_auxiliary(architecture)))
         except (ArchitectureError, SpaceError, ValueError, RuntimeError) as error:
             self._record(number, recorder, None, None, {})
             self._counted += 1

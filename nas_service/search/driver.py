@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -25,7 +25,7 @@ from nas_service.datasets import described
 from nas_service.errors import LeaseLost, NasError, Unavailable
 from nas_service.search.candidates import Candidates
 from nas_service.search.executors import run_inline, run_with_tune, scheduler_of
-from nas_service.search.finalists import Finalists, Winner, choose_winner, finalist_folder
+from nas_service.search.finalists import Finalists, Winner, choose_winner, ensemble_of, finalist_folder
 from nas_service.search.ledger import Ledger
 from nas_service.search.mirror import Mirror
 from nas_service.search.plan import Plan, make_plan
@@ -33,7 +33,7 @@ from nas_service.search.request import SchedulerSpec, SearchRequest
 from nas_service.search.source import Control, Source
 from nas_service.settings import Settings, load_settings
 from workers.assignment import Assignment, Failure
-from workers.evaluate import scores_on_test
+from workers.evaluate import Member, scores_on_test
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,14 @@ class Driver:
         if plan.request.evaluator.name == "train" and winner.weights:
             self._ledger.set_stage("test")
             try:
-                body["test"] = self._tested_before() or self._test_once(plan, winner)
+                figures = self._tested_before() or self._test_once(plan, winner)
+                body["test"] = {name: value for name, value in figures.items() if name.startswith("test_")}
+                together = {
+                    name.removeprefix("ensemble_"): v for name, v in figures.items() if name not in body["test"]
+                }
+                if together:
+                    members = [[f.number, f.seed] for f, _ in ensemble_of(plan, self._database, self._search_id)]
+                    body["ensemble"] = {"members": members, **together}
             except (LeaseLost, Unavailable):
                 raise
             except Exception as error:  # the winner and its weights are there: they must not be lost with the test
@@ -146,7 +153,7 @@ class Driver:
         with self._database.read() as session:
             query = sa.select(Event).where(Event.search_id == self._search_id, Event.kind == "test_evaluated")
             event = session.scalars(query).first()
-        return {k: v for k, v in event.data.items() if k.startswith("test_")} if event else None
+        return {k: v for k, v in event.data.items() if k.startswith(("test_", "ensemble_"))} if event else None
 
     def _test_once(self, plan: Plan, winner: Winner) -> dict[str, Any]:
         figures = dict(self._test(plan, winner))
@@ -167,19 +174,29 @@ class Driver:
             seed=plan.request.seed if winner.seed is None else winner.seed,
         )
         path, sha256 = str(self._settings.data_dir / winner.weights["path"]), str(winner.weights["sha256"])
+        members = [
+            Member(architecture, str(self._settings.data_dir / f.weights["path"]), str(f.weights["sha256"]))
+            for f, architecture in ensemble_of(plan, self._database, self._search_id)
+            if f.weights
+        ]
         if self._settings.executor == "inline":
-            return scores_on_test(assignment, path, sha256)
+            return scores_on_test(assignment, path, sha256, members)
         resources = plan.request.resources
         task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=2)(_test_remotely)
-        return dict(ray.get(task.remote(assignment.model_dump_json(), path, sha256)))
+        return dict(ray.get(task.remote(assignment.model_dump_json(), path, sha256, members)))
 
     def _execute(self, source: Source, scheduler: SchedulerSpec, plan: Plan) -> None:
         if self._settings.executor == "inline":
-            run_inline(source, scheduler_of(scheduler, plan.objectives, self._history()))
+            run_inline(source, scheduler_of(scheduler, plan.objectives, self._history(), plan.score))
             return
         folder = self._settings.searches_dir / self._search_id / "tune"
         folder.mkdir(parents=True, exist_ok=True)
-        run_with_tune(source, scheduler_of(scheduler, plan.objectives, self._history()), plan.request.resources, folder)
+        run_with_tune(
+            source,
+            scheduler_of(scheduler, plan.objectives, self._history(), plan.score),
+            plan.request.resources,
+            folder,
+        )
 
     def _history(self) -> list[tuple[int, dict[str, Any]]]:
         """Reports of trials that have ended, in the order they came: what the scheduler's rungs are rebuilt from."""
@@ -277,8 +294,8 @@ class Driver:
         )
 
 
-def _test_remotely(assignment: str, weights: str, sha256: str) -> dict[str, Any]:
-    return dict(scores_on_test(Assignment.model_validate_json(assignment), weights, sha256))
+def _test_remotely(assignment: str, weights: str, sha256: str, members: Sequence[Member]) -> dict[str, Any]:
+    return dict(scores_on_test(Assignment.model_validate_json(assignment), weights, sha256, members))
 
 
 def _largest_nodes() -> list[dict[str, float]]:

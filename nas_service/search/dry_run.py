@@ -10,6 +10,7 @@ from typing import Any
 from nas_service.errors import InvalidRequest
 from nas_service.search.plan import Plan, cost_metrics
 from search_spaces.architecture import Architecture, ArchitectureError
+from search_spaces.auxiliary import without_auxiliary
 from search_spaces.choose import Choose, Recorder, SpaceError, estimated_size, sample
 from search_spaces.cost import costs
 
@@ -84,7 +85,7 @@ def outlook_of(
 def _one(ask: Callable[[Choose], Architecture], name: str, rng: random.Random) -> tuple[dict[str, Any], dict[str, Any]]:
     recorder = Recorder(sample(rng))
     try:
-        return cost_metrics(costs(ask(recorder))), recorder.decisions
+        return cost_metrics(costs(without_auxiliary(ask(recorder)))), recorder.decisions
     except (ArchitectureError, SpaceError, ValueError, RuntimeError) as error:
         raise InvalidRequest(
             f"space {name!r} cannot be built with these options for this data: {error}", pointer="/space"

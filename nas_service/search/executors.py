@@ -13,7 +13,7 @@ from ray.tune.result import AUTO_RESULT_KEYS
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from nas_service.search.request import ResourceSpec, SchedulerSpec
+from nas_service.search.request import SCORES, ResourceSpec, SchedulerSpec
 from nas_service.search.source import Nothing, Source, assignment_key
 from nas_service.strategies.protocol import Objective
 from workers.assignment import Assignment
@@ -42,20 +42,23 @@ TUNE_KEYS = frozenset(AUTO_RESULT_KEYS) | {
     "node_ip",
 }
 """What Tune adds to a report."""
-ASHA_METRICS = ("val_accuracy", "val_loss")
+ASHA_METRICS = (*SCORES, "val_loss")
 
 
 def scheduler_of(
-    spec: SchedulerSpec, objectives: Sequence[Objective], history: Sequence[tuple[int, Mapping[str, Any]]]
+    spec: SchedulerSpec,
+    objectives: Sequence[Objective],
+    history: Sequence[tuple[int, Mapping[str, Any]]],
+    score: str = "val_accuracy",
 ) -> TrialScheduler:
     """The scheduler that the request asks for; its rungs are rebuilt from ``history``, (trial, report) each.
 
     asha is asynchronous successive halving (Li et al. 2020, arXiv 1810.05934) on the first objective that is known at
-    every epoch.
+    every epoch, on ``score`` where there is none.
     """
     if spec.name == "none":
         return FIFOScheduler()
-    objective = next((o for o in objectives if o.metric in ASHA_METRICS), Objective("val_accuracy", "maximize"))
+    objective = next((o for o in objectives if o.metric in ASHA_METRICS), Objective(score, "maximize"))
     scheduler = AsyncHyperBandScheduler(
         time_attr="epoch",
         metric=objective.metric,
