@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from workers.recipes import completed
 
@@ -85,7 +85,9 @@ class Step(Schedule):
     """lr(epoch) = lr · factor^⌊epoch / every_epochs⌋, the first epoch being 0."""
 
     name: Literal["step"] = "step"
-    every_epochs: int | float = Field(default=10, ge=1, le=10_000, description="Epochs between two steps; 2.4 is one.")
+    every_epochs: Annotated[int | float, WithJsonSchema({"type": "number", "minimum": 1, "maximum": 10_000})] = Field(
+        default=10, ge=1, le=10_000, description="Epochs between two steps; a fraction such as 2.4 is allowed."
+    )
     factor: float = Field(default=0.1, gt=0, lt=1, description="What lr is multiplied by at a step.")
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from workers.datasets import DatasetSpec
 from workers.drill import DrillSettings
 from workers.recipe import Recipe
+from workers.recipes import RECIPES
 from workers.tasks import TASKS
 
 COST_METRICS = ("params", "macs", "activations", "memory_mb", "depth")
@@ -207,11 +208,18 @@ class SearchRequest(Strict):
         return self
 
     def settled(self, task: str) -> SearchRequest:
-        """The request for data of this task: where it names no objectives, the task's own score is the objective."""
-        if "objectives" in self.model_fields_set:
-            return self
-        score = ObjectiveSpec.model_validate({"metric": f"val_{TASKS[task].metrics[0]}"})
-        return self.model_copy(update={"objectives": [score]})
+        """The request for data of this task.
+
+        Where it names no objectives, the task's own score is the objective. Several views that a published recipe asks
+        for are one view where the task is not classification.
+        """
+        changes: dict[str, Any] = {}
+        if "objectives" not in self.model_fields_set:
+            changes["objectives"] = [ObjectiveSpec.model_validate({"metric": f"val_{TASKS[task].metrics[0]}"})]
+        published = RECIPES[self.recipe.name].options if self.recipe.name else {}
+        if task != "classification" and self.recipe.test_views == published.get("test_views"):
+            changes["recipe"] = self.recipe.model_copy(update={"test_views": "one"})
+        return self.model_copy(update=changes) if changes else self
 
     @property
     def latency_batch(self) -> int | None:
