@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from workers.evaluate import Candidate
 
 if TYPE_CHECKING:  # brings torch, which takes seconds: workers are made before it is loaded here
     from nas_service.search.schedulers import Scheduler
+    from workers.run import Member
 
 log = logging.getLogger(__name__)
 
@@ -84,12 +85,15 @@ class Pool:
             self._explain()
             self._collect(source, scheduler)
 
-    def test(self, assignment: Assignment, weights_path: str, sha256: str) -> dict[str, float]:
-        """``workers.run.test_accuracy`` on one of the workers, tried again where a worker dies."""
+    def test(
+        self, assignment: Assignment, weights_path: str, sha256: str, members: Sequence[Member]
+    ) -> dict[str, float]:
+        """``workers.run.scores_on_test`` on one of the workers, tried again where a worker dies."""
+        given = (assignment.model_dump_json(), weights_path, sha256, members)
         for attempt in range(1, TEST_ATTEMPTS + 1):
             worker = self._any_ready()
             try:
-                return dict(ray.get(worker.actor.test.remote(assignment.model_dump_json(), weights_path, sha256)))
+                return dict(ray.get(worker.actor.test.remote(*given)))
             except RayActorError:
                 self._replace(worker)
                 if attempt == TEST_ATTEMPTS:
