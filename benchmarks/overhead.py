@@ -73,6 +73,7 @@ def assignments(count: int, epochs: int, folder: Path) -> list[Any]:
     from nas_service.search.request import SearchRequest
     from nas_service.settings import load_settings
 
+    folder.mkdir(parents=True, exist_ok=True)
     settings = load_settings(data_dir=folder, insecure_loopback=True)
     from nas_service.database.schema import migrate
 

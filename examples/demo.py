@@ -28,13 +28,13 @@ OUTPUT = Path("demo-output")
 REQUEST: dict[str, Any] = {
     "name": "digits demo",
     "dataset": {"name": "digits", "validation_fraction": 0.2, "seed": 0},
-    "space": {"name": "mbconv", "stages": 3, "widths": [8, 12, 16], "kernels": [3, 5], "expansions": [1, 3]},
+    "space": {"name": "mbconv", "stages": 3, "widths": [16, 24, 32], "kernels": [3, 5], "expansions": [1, 3]},
     "objectives": [{"metric": "val_accuracy"}],
     "constraints": [{"metric": "params", "max": 200_000}],
     "strategy": {"name": "rl"},
     "scheduler": {"name": "asha", "min_epochs": 2, "max_epochs": 8, "reduction_factor": 2},
     "recipe": {
-        "batch_size": 64,
+        "batch_size": 32,
         "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "nesterov": True},
         "schedule": {"name": "cosine", "warmup_epochs": 1},
         "augmentation": "crop",
@@ -43,7 +43,7 @@ REQUEST: dict[str, Any] = {
     },
     "budget": {"max_trials": 24},
     "resources": {"cpus": 1, "max_parallel": 2, "trial_timeout_seconds": 300},
-    "finalists": {"top_k": 2, "epochs": 30, "seeds": [0, 1]},
+    "finalists": {"top_k": 3, "epochs": 40, "seeds": [0, 1]},
     "seed": 1,
 }
 

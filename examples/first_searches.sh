@@ -9,14 +9,14 @@ api() { curl -sS --fail-with-body -H "Authorization: Bearer $TOKEN" -H "Content-
 for strategy in rl tpe; do
     id=$(api "$NAS_URL/v1/searches" -H "Idempotency-Key: first-searches-$strategy" -d '{
       "name": "garments by '$strategy'",
-      "dataset": {"name": "fashion-mnist", "validation_fraction": 0.2, "max_train": 5000, "max_validation": 2000},
-      "space": {"name": "mbconv", "stages": 3, "depths": [1, 2], "widths": [8, 12, 16], "kernels": [3, 5], "expansions": [1, 3]},
+      "dataset": {"name": "fashion-mnist", "validation_fraction": 0.2, "max_train": 10000, "max_validation": 2000},
+      "space": {"name": "mbconv", "stages": 3, "depths": [1, 2], "widths": [16, 24], "kernels": [3, 5], "expansions": [1, 3]},
       "strategy": {"name": "'$strategy'"},
-      "scheduler": {"name": "asha", "min_epochs": 1, "max_epochs": 4, "reduction_factor": 2},
+      "scheduler": {"name": "asha", "min_epochs": 1, "max_epochs": 6, "reduction_factor": 2},
       "recipe": {"batch_size": 64, "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.0005, "nesterov": true},
                  "schedule": {"name": "cosine"}, "augmentation": "crop-flip"},
       "budget": {"max_trials": 20},
-      "finalists": {"top_k": 1, "epochs": 8, "seeds": [0]},
+      "finalists": {"top_k": 2, "epochs": 12, "seeds": [0]},
       "resources": {"max_parallel": 2},
       "reuse": "search",
       "seed": 7

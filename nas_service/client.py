@@ -41,6 +41,15 @@ def find_token(explicit: str | None = None) -> str | None:
     return None
 
 
+def training_of(architecture: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+    """The search request that trains one architecture by itself, on the data and by the recipe of ``request``.
+
+    An earlier result of the same training is not taken: results are handed on without their weights.
+    """
+    space = {"name": "neighbourhood", "architecture": dict(architecture), "edits": [], "own_size": True}
+    return {"reuse": "none", **request, "space": space, "budget": {"max_trials": 1}}
+
+
 class Client:
     """Talks to one server. Raises ApiError when it refuses, Unreachable when it does not answer."""
 
@@ -169,6 +178,21 @@ class Client:
                 return found
             time.sleep(0.5)
         raise TimeoutError(f"search {search_id} has not ended after {timeout_seconds:g} s")
+
+    # -- architectures ---------------------------------------------------------------------------------------------
+
+    def architecture(self, fingerprint: str) -> dict[str, Any]:
+        """{fingerprint, architecture, costs, trials}."""
+        return dict(self.request("GET", f"/v1/architectures/{fingerprint}"))
+
+    def keep(self, architecture: Mapping[str, Any] | None = None, reference: str | None = None) -> dict[str, Any]:
+        """Store an architecture, or a published network by its name."""
+        body = {"architecture": None if architecture is None else dict(architecture), "reference": reference}
+        return dict(self.request("POST", "/v1/architectures", body=body))
+
+    def scale(self, fingerprint: str, **how: Any) -> dict[str, Any]:
+        """A larger or smaller network: phi (alpha, beta, gamma), depth and width, cells and filters, input_shape."""
+        return dict(self.request("POST", f"/v1/architectures/{fingerprint}/scale", body=how))
 
     # -- exports ---------------------------------------------------------------------------------------------------
 

@@ -39,7 +39,28 @@ class UnknownNameError(KeyError):
 
 
 def _own_blocks() -> dict[str, type[nn.Module]]:
-    from search_spaces.blocks import auxiliary, convolution, enet, heads, inception, mbconv, nasnet, residual
+    from search_spaces.blocks import (
+        anchored,
+        auxiliary,
+        convolution,
+        dense,
+        enet,
+        fire,
+        fractal,
+        heads,
+        inception,
+        inception_resnet,
+        lenet,
+        mbconv,
+        mlpconv,
+        nasbench,
+        nasnet,
+        perceptron,
+        pooling,
+        recurrent,
+        residual,
+        separable,
+    )
 
     return {
         "conv_norm_act": convolution.ConvNormAct,
@@ -61,15 +82,59 @@ def _own_blocks() -> dict[str, type[nn.Module]]:
         "enet_bottleneck": enet.EnetBottleneck,
         "enet_downsampling": enet.EnetDownsampling,
         "enet_upsampling": enet.EnetUpsampling,
+        "max_unpool": enet.MaxUnpool,
         "segmentation_head": heads.SegmentationHead,
         "upsampled_classifier": heads.UpsampledClassifier,
-        "localisation_head": heads.LocalisationHead,
+        "box_regressor": heads.BoxRegressor,
         "auxiliary_classifier": auxiliary.AuxiliaryClassifier,
+        "anchored_conv": anchored.AnchoredConv,
+        "padded_concat": anchored.PaddedConcat,
+        "nasbench101_cell": nasbench.Nasbench101Cell,
+        "nasbench201_cell": nasbench.Nasbench201Cell,
+        "nasbench201_reduction": nasbench.Nasbench201Reduction,
+        "stochastic_pool": pooling.StochasticPool,
+        "colour_transform": mlpconv.ColourTransform,
+        "mlpconv": mlpconv.MlpConv,
+        "sparse_conv": lenet.SparseConv,
+        "subsample": lenet.Subsample,
+        "flattened_conv": inception.FlattenedConv,
+        "naive_inception": inception.NaiveInception,
+        "inception_a": inception.InceptionA,
+        "inception_b": inception.InceptionB,
+        "inception_c": inception.InceptionC,
+        "inception_reduction": inception.InceptionReduction,
+        "flattened_reduction": inception.FlattenedReduction,
+        "inception_resnet_a": inception_resnet.InceptionResnetA,
+        "inception_resnet_b": inception_resnet.InceptionResnetB,
+        "inception_resnet_c": inception_resnet.InceptionResnetC,
+        "inception_resnet_reduction": inception_resnet.InceptionResnetReduction,
+        "dense_block": dense.DenseBlock,
+        "dense_transition": dense.DenseTransition,
+        "fractal_block": fractal.FractalBlock,
+        "fire": fire.Fire,
+        "depthwise_separable": separable.DepthwiseSeparable,
+        "xception_block": separable.XceptionBlock,
+        "fused_inverted_residual": mbconv.FusedInvertedResidual,
+        "recurrent_stage": recurrent.RecurrentStage,
+        "flatten_dense": perceptron.FlattenDense,
+        "convolutional_classifier": perceptron.ConvolutionalClassifier,
+        "radial_basis_classifier": lenet.RadialBasisClassifier,
     }
 
 
 def _own_spaces() -> dict[str, Space]:
-    from search_spaces.spaces import efficientnet, inception, mbconv, nasnet, residual, segmentation
+    from search_spaces.spaces import (
+        anchored,
+        composed,
+        efficientnet,
+        inception,
+        mbconv,
+        nasbench,
+        nasnet,
+        neighbourhood,
+        residual,
+        segmentation,
+    )
 
     return {
         "residual": residual.SPACE,
@@ -78,20 +143,54 @@ def _own_spaces() -> dict[str, Space]:
         "nasnet": nasnet.SPACE,
         "efficientnet": efficientnet.SPACE,
         "segmentation": segmentation.SPACE,
+        "chain": anchored.SPACE,
+        "nasbench101": nasbench.NASBENCH101,
+        "nasbench201": nasbench.NASBENCH201,
+        "macro": nasbench.MACRO,
+        "composed": composed.SPACE,
+        "neighbourhood": neighbourhood.SPACE,
     }
 
 
 def _own_references() -> dict[str, Reference]:
-    from search_spaces.references import auxiliary, efficientnet, enet, inception, mobilenet, nasnet, residual
+    from search_spaces.references import (
+        alexnet,
+        auxiliary,
+        darts,
+        densenet,
+        efficientnet,
+        enet,
+        fractalnet,
+        inception,
+        lenet,
+        mobilenet,
+        nasbench,
+        nasnet,
+        nin,
+        residual,
+        squeezenet,
+        vgg,
+        xception,
+    )
 
     return {
+        **lenet.REFERENCES,
+        **alexnet.REFERENCES,
+        **vgg.REFERENCES,
+        **nin.REFERENCES,
+        **inception.REFERENCES,
         **residual.REFERENCES,
+        **densenet.REFERENCES,
+        **fractalnet.REFERENCES,
+        **squeezenet.REFERENCES,
+        **xception.REFERENCES,
         **mobilenet.REFERENCES,
         **efficientnet.REFERENCES,
-        **inception.REFERENCES,
         **nasnet.REFERENCES,
         **enet.REFERENCES,
         **auxiliary.REFERENCES,
+        **nasbench.REFERENCES,
+        **darts.REFERENCES,
     }
 
 
@@ -190,8 +289,19 @@ def space(name: str) -> Space:
 
 
 def reference(name: str) -> Reference:
-    """The published network called ``name``. Raises UnknownNameError."""
-    return _get("reference", name, _references())
+    """The published network called ``name``, however it is spelled: "resnet50" is also "ResNet-50" and "resnet-50".
+
+    Raises UnknownNameError.
+    """
+    items = _references()
+    if name not in items:
+        name = {spelled(known): known for known in items}.get(spelled(name), name)
+    return _get("reference", name, items)
+
+
+def spelled(name: str) -> str:
+    """A name without what spellings differ in: case, and anything but letters and digits."""
+    return "".join(c for c in name.lower() if c.isalnum())
 
 
 def configured(data: Mapping[str, Any]) -> tuple[Space, SpaceConfig]:

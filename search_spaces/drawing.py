@@ -134,7 +134,8 @@ def _phrase(name: str, value: Arg) -> str:
     if name == "out_channels":
         return f"{value} channels"
     if name == "kernel":
-        return f"{value}×{value}"
+        sides = value if isinstance(value, tuple) else (value, value)
+        return "×".join(map(str, sides))
     if isinstance(value, bool):
         return name.replace("_", " ") if value else f"no {name.replace('_', ' ')}"
     if isinstance(value, tuple):

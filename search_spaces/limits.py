@@ -9,7 +9,7 @@ MAX_CLASSES = 100_000
 MAX_SCALARS_OF_NODE = 1_000
 MAX_SCALARS = 50_000
 MAX_INPUTS = 20_000
-MAX_OPERATORS = 4_000
+MAX_OPERATORS = 6_000
 """Operators of all nodes that differ in block, arguments or input shapes: each costs 0.2 ms to look into."""
 
 MAX_PARAMS = 2 * 10**9

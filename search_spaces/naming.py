@@ -8,8 +8,14 @@ from search_spaces.architecture import Architecture, Node
 
 KINDS = {
     "conv_norm_act": "conv",
+    "anchored_conv": "conv",
+    "padded_concat": "concat",
+    "sparse_conv": "conv",
+    "colour_transform": "colours",
     "norm_act": "activation",
     "pool": "pool",
+    "stochastic_pool": "pool",
+    "subsample": "pool",
     "local_response_norm": "lrn",
     "dropout": "dropout",
     "add": "add",
@@ -18,7 +24,11 @@ KINDS = {
     "classifier": "head",
     "segmentation_head": "head",
     "upsampled_classifier": "head",
-    "localisation_head": "head",
+    "box_regressor": "box",
+    "max_unpool": "unpool",
+    "flatten_dense": "head",
+    "convolutional_classifier": "head",
+    "radial_basis_classifier": "head",
 }
 """Short names of the blocks that every family shares; any other block is the body of a network, a "block"."""
 

@@ -67,20 +67,31 @@ def wants_size(block: type[nn.Module]) -> bool:
 def checked(block: type[nn.Module], args: Mapping[str, Arg], pointer: str) -> dict[str, Arg]:
     """Every argument in the order of the signature, defaults filled in.
 
-    Raises ArchitectureError that points at a wrong one.
+    Those behind ``*`` are left out at their defaults: an argument that a block gets later stands there, so that the
+    architectures of before keep their fingerprints. Raises ArchitectureError that points at a wrong one.
     """
     model = arguments(block)
     try:
         valid = model.model_validate(dict(args))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = "/".join([pointer, *(str(step) for step in first["loc"])])
+        name, *inside = first["loc"]  # in a union pydantic also names the member, which is no place in the JSON
+        where = "/".join([pointer, str(name), *(str(step) for step in inside if isinstance(step, int))])
         if first["type"] == "extra_forbidden":
             message = f"no argument of {block.__name__}; allowed: {', '.join(model.model_fields) or 'none'}"
         else:
             message = f"{first['input']!r} for {block.__name__}: {first['msg']}"
         raise ArchitectureError(message[:500], where) from None
-    return {name: frozen(getattr(valid, name)) for name in model.model_fields}
+    found = {name: frozen(getattr(valid, name)) for name in model.model_fields}
+    late = _added_later(block)
+    return {name: value for name, value in found.items() if not (name in late and repr(value) == late[name])}
+
+
+@remembered
+def _added_later(block: type[nn.Module]) -> Mapping[str, str]:
+    """Keyword-only arguments and their defaults, printed."""
+    parameters = inspect.signature(block.__init__).parameters.values()
+    return {p.name: repr(p.default) for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
 def schema(name: str, block: type[nn.Module]) -> dict[str, Any]:

@@ -120,13 +120,13 @@ def _constructor(looked_into: Walk, number: int, shared: dict[Arg, str]) -> Iter
 
 
 def _broken(head: str, values: list[tuple[str, Arg]], tail: str, indent: int) -> Iterator[str]:
-    """``head`` + values + ``tail`` on one line, on three, or one line a value, whichever fits first."""
+    """``head`` + values + ``tail`` on one line, on three (calls only), or one line a value, whichever fits."""
     texts = [name + _literal(value) for name, value in values]
     one = head + ", ".join(texts) + ("," if head.endswith("(") and tail != ")" and len(texts) == 1 else "") + tail
     inner = " " * (indent + 4)
     if len(one) <= WIDTH:
         yield one
-    elif len(inner + ", ".join(texts)) <= WIDTH and tail == ")":
+    elif len(inner + ", ".join(texts)) <= WIDTH and tail == ")" and not head.endswith(" = ("):
         yield from (head, inner + ", ".join(texts), " " * indent + tail)
     else:
         yield head

@@ -1,7 +1,7 @@
-"""The Ray Tune trainable: one architecture in, one report an epoch out, in a warm process that outlives its candidates.
+"""A Ray actor: one architecture in, one report an epoch out, in a warm process that outlives its candidates.
 
-``run`` does the same in this process, without Ray. What a candidate can do to its process is contained here: its output
-goes to log.txt, its deadline is hard, its children die with it.
+``workers.run.run`` does the same in this process, without Ray. What a candidate can do to its process is contained
+here: its output goes to log.txt, its deadline is hard, its children die with it.
 """
 
 from __future__ import annotations
@@ -10,90 +10,89 @@ import contextlib
 import faulthandler
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from traceback import format_stack
 from typing import IO, Any, NoReturn
 
-from ray.tune import Trainable
-
-from workers.assignment import Assignment, Failure
+from workers.assignment import Assignment, Failure, Member
 from workers.containment import CappedLog, adopt_orphans, children, deadline, kill_children
-from workers.ending import LOG, TRACE, explain_death, write_birth, write_failure
-from workers.run import Member, Report, run, scores_on_test, warm_up
+from workers.ending import LOG, TRACE, write_birth, write_failure
 
-__all__ = ["Assignment", "Candidate", "Failure", "Member", "explain_death", "run", "scores_on_test"]
+Report = dict[str, Any]
 
 
-class Candidate(Trainable):  # type: ignore[misc]  # ray comes without types
-    """Evaluates ``config["assignment"]``, an Assignment as JSON. Meant for ``reuse_actors=True``, no Tune checkpoints.
+class Candidate:
+    """Evaluates one assignment after another: a ``step`` for each report, ``end`` to stop before the last.
 
     A fault that the process survives is the last report, with ``failure``; one that it does not survive is
-    explained to the driver by ``explain_death(directory, error_text)``.
+    explained to the driver by ``ending.explain_death(directory, error_text)``.
     """
 
-    _reports: Iterator[Report] | None = None
-    _waiting: dict[str, Any]
-    """Config of the next candidate. Its folder is not touched before its first step: Tune sometimes makes an actor for
-    a trial that it then gives to another one, and the one that came too late must not wipe out the other's traces."""
-
-    def setup(self, config: dict[str, Any]) -> None:
+    def __init__(self) -> None:
+        self._reports: Iterator[Report] | None = None
         adopt_orphans()
-        warm_up()
         self._note_exits()
-        self._waiting = config
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._end()
-        self._waiting = new_config
-        return True
+    def placed(self) -> None:
+        """Answers when a machine has room for the process, which then needs seconds until it is ``ready``."""
 
-    def step(self) -> Report:
-        """The next report. The deadline counts the time spent in here, not the time that the driver takes to answer."""
+    def ready(self) -> None:
+        """Answers when torch is loaded."""
+        from workers.run import warm_up  # not above: whoever makes the actor does not need torch
+
+        warm_up()
+
+    def step(self, assignment: str | None = None) -> Report:
+        """The next report, of a new assignment where one is given, as JSON; {} when the candidate has ended.
+
+        The deadline counts the time spent in here, not the time that the driver takes to answer.
+        """
+        if assignment is not None:
+            self.end()
+            self._begin(Assignment.model_validate_json(assignment))
         if self._reports is None:
-            self._begin(self._waiting)
-        assert self._reports is not None, "_begin sets it"
+            return {}
         started = time.monotonic()
         limit = self._assignment.timeout_seconds
         with self._log.taking_output(), deadline(None if limit is None else limit - self._worked, self._trace):
             report = next(self._reports)
         self._worked += time.monotonic() - started
         if report["done"]:
-            self._end()
+            self.end()
             self._die_if_poisoned(report)
         return report
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing: candidates keep their own checkpoints in their directory, and go on from there by themselves."""
+    def test(
+        self, assignment: str, weights_path: str, sha256: str, ensemble: Sequence[Member] = ()
+    ) -> dict[str, float]:
+        """``run.scores_on_test`` of an assignment as JSON."""
+        from workers.run import scores_on_test
 
-    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
-        """Nothing, see ``save_checkpoint``."""
+        return scores_on_test(Assignment.model_validate_json(assignment), weights_path, sha256, ensemble)
 
-    def cleanup(self) -> None:
-        self._end()
+    def _begin(self, assignment: Assignment) -> None:
+        from workers.run import run
 
-    def _begin(self, config: dict[str, Any]) -> None:
-        self._assignment = Assignment.model_validate(config["assignment"])
-        folder = Path(self._assignment.directory)
+        self._assignment = assignment
+        folder = Path(assignment.directory)
         folder.mkdir(parents=True, exist_ok=True)
         write_birth(folder)
-        os.environ["NAS_SEARCH"] = self._assignment.search_id
-        os.environ["NAS_TRIAL"] = str(self._assignment.trial)
-        os.environ["NAS_ATTEMPT"] = str(self._assignment.attempt)
+        os.environ["NAS_SEARCH"] = assignment.search_id
+        os.environ["NAS_TRIAL"] = str(assignment.trial)
+        os.environ["NAS_ATTEMPT"] = str(assignment.attempt)
         self._trace: IO[str] = (folder / TRACE).open("w")
         faulthandler.enable(self._trace)
         self._before = children(os.getpid())
         self._log = CappedLog(folder / LOG)
         self._worked = 0.0
-        self._reports = run(self._assignment)
+        self._reports = run(assignment)
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """End the candidate: its generator, its children, its log. Safe to call twice."""
         if self._reports is None:
             return
-        with contextlib.suppress(
-            Exception
-        ):  # the candidate is over; whatever its generator still throws concerns nobody
+        with contextlib.suppress(Exception):  # whatever the generator still throws concerns nobody
             self._reports.close()  # type: ignore[attr-defined]  # a generator
         self._reports = None
         kill_children(self._before | {self._log.process.pid} | children(self._log.process.pid))

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import random
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
-from pydantic import Field
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
 
 from nas_service.api.auth import Viewer
 from nas_service.errors import InvalidRequest, NotFound
-from nas_service.search.dry_run import Outlook, outlook_of
+from nas_service.search.dry_run import Decision, Outlook, decisions_of, outlook_of
 from nas_service.search.plan import cost_metrics, space_options
 from nas_service.search.request import SearchRequest, Strict
 from nas_service.strategies import STRATEGIES
 from search_spaces.architecture import ArchitectureError, Task
 from search_spaces.auxiliary import without_auxiliary
 from search_spaces.build import resolved
-from search_spaces.catalogue import BLOCKS, REFERENCES, SPACES, block_schema
+from search_spaces.catalogue import BLOCKS, REFERENCES, SPACES, UnknownNameError, block_schema
+from search_spaces.catalogue import reference as find_reference
 from search_spaces.choose import Recorder, SpaceError, replay, sample
 from search_spaces.cost import costs
+from search_spaces.rules import RULES
 from workers.recipe import Recipe
 from workers.recipes import RECIPES
 
@@ -42,18 +45,56 @@ class SampleRequest(Strict):
     )
 
 
+class SpaceView(BaseModel):
+    """A search space, and what it holds with default options for one shape of image."""
+
+    name: str
+    summary: str
+    source: str
+    options: dict[str, Any]
+    decisions: list[Decision]
+    outlook: Outlook
+
+
+class RuleView(BaseModel):
+    """A design rule."""
+
+    name: str
+    summary: str
+    source: str
+
+
 @router.get("/spaces")
 def list_spaces(_: Viewer) -> list[dict[str, Any]]:
     """Search spaces."""
     return [_space(name) for name in SPACES]
 
 
+Shape = Annotated[str, Query(max_length=40, pattern=r"^\d+,\d+,\d+$", description="channels, height, width")]
+Classes = Annotated[int, Query(ge=1, le=100_000, description="number of labels")]
+
+
 @router.get("/spaces/{name}")
-def get_space(name: str, _: Viewer) -> dict[str, Any]:
-    """One search space, its options as JSON Schema."""
+def get_space(name: str, _: Viewer, input_shape: Shape = "1,28,28", classes: Classes = 10) -> SpaceView:
+    """One search space: its options as JSON Schema, and with their defaults its decisions, size and range of costs."""
     if name not in SPACES:
         raise NotFound(f"no space {name!r}; there are: {', '.join(SPACES)}")
-    return _space(name)
+    try:
+        task = _task([int(side) for side in input_shape.split(",")], classes)
+    except ArchitectureError as error:
+        raise InvalidRequest(f"input_shape {input_shape!r}: {error}", pointer="/input_shape") from error
+    decisions, found = _described(name, task)
+    return SpaceView(**_space(name), decisions=list(decisions), outlook=found)
+
+
+@lru_cache(maxsize=64)
+def _described(name: str, task: Task) -> tuple[tuple[Decision, ...], Outlook]:
+    ask = SPACES[name].bound(task)
+    return tuple(decisions_of(ask, name, 0)), outlook_of(lambda choose: resolved(ask(choose)), name, 0)
+
+
+def _task(shape: list[int], classes: int, kind: str = "classification") -> Task:
+    return Task((shape[0], shape[1], shape[2]), classes)
 
 
 def _space(name: str) -> dict[str, Any]:
@@ -76,7 +117,7 @@ def sample_space(name: str, body: SampleRequest, _: Viewer) -> dict[str, Any]:
     rng = random.Random(body.seed)
     samples = []
     try:
-        task = Task((body.input_shape[0], body.input_shape[1], body.input_shape[2]), body.classes, body.task)
+        task = _task(body.input_shape, body.classes, body.task)
         ask = space.bound(task, config)
         for _number in range(body.count):
             recorder = Recorder(replay(body.decisions, sample(rng)))
@@ -130,14 +171,15 @@ def list_references(_: Viewer) -> list[dict[str, Any]]:
 
 @router.get("/references/{name}")
 def get_reference(name: str, _: Viewer) -> dict[str, Any]:
-    """One published network as an architecture, with the costs that we count."""
-    if name not in REFERENCES:
-        raise NotFound(f"no reference {name!r}; there are: {', '.join(REFERENCES)}")
-    reference = REFERENCES[name]
+    """One published network as an architecture, with the costs that we count; "ResNet-50" is "resnet50"."""
+    try:
+        reference = find_reference(name)
+    except UnknownNameError as error:
+        raise NotFound(str(error)) from error
     architecture = resolved(reference.build())
     published = {"params": reference.params, "macs": reference.macs}
     return {
-        "name": name,
+        "name": reference.name,
         "family": reference.family,
         "summary": reference.summary,
         "source": reference.source,
@@ -146,6 +188,12 @@ def get_reference(name: str, _: Viewer) -> dict[str, Any]:
         "fingerprint": architecture.fingerprint(),
         "architecture": architecture.to_json(),
     }
+
+
+@router.get("/rules")
+def list_rules(_: Viewer) -> list[RuleView]:
+    """Design rules that a search can ask its candidates to keep."""
+    return [RuleView(name=rule.name, summary=rule.summary, source=rule.source) for rule in RULES.values()]
 
 
 @router.get("/strategies")

@@ -83,6 +83,8 @@ class TrialView(BaseModel):
     counted: bool
     reused_from: list[Any] | None
     failure: Failed | None
+    reason: str | None
+    """Why an infeasible candidate was not trained: bounds that it misses, rules that it breaks and where."""
     train_seconds: float
     has_weights: bool
     created_at: str | None

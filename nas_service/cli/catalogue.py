@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nas_service.cli.searches import connect, figure, show, table
+from nas_service.cli.searches import connect, figure, outlook, show, table
 
 
 @click.group()
@@ -26,12 +26,19 @@ def space_ls(context: click.Context) -> None:
 
 @space.command("show")
 @click.argument("name")
+@click.option("--input", "shape", default="1,28,28", show_default=True, help="Channels, height, width.")
+@click.option("--classes", default=10, show_default=True)
 @click.pass_context
-def space_show(context: click.Context, name: str) -> None:
-    """Show the options of a space."""
+def space_show(context: click.Context, name: str, shape: str, classes: int) -> None:
+    """Show the options of a space; with their defaults its decisions, its size and what its networks cost."""
     with connect(context) as client:
-        found = client.request("GET", f"/v1/spaces/{name}")
-    show(context, found, f"{found['summary']}\n{found['source']}\n\n{_options(found['options'])}")
+        found = client.request("GET", f"/v1/spaces/{name}", params={"input_shape": shape, "classes": classes})
+    decisions = table(
+        [[d["name"], ", ".join(map(str, d["options"])), f"{d['asked']:.0%}"] for d in found["decisions"]],
+        ["decision", "options", "asked"],
+    )
+    parts = [f"{found['summary']}\n{found['source']}", _options(found["options"]), decisions]
+    show(context, found, "\n\n".join([*parts, outlook(found["outlook"])]))
 
 
 def _options(schema: dict[str, Any]) -> str:
@@ -72,6 +79,21 @@ def space_sample(
         decisions = "\n".join(f"  {key:<28} {value}" for key, value in drawn["decisions"].items())
         parts.append(f"{drawn['fingerprint'][:12]}  {costs}\n{decisions}")
     show(context, found, "\n\n".join(parts))
+
+
+@click.group()
+def rule() -> None:
+    """Look at design rules."""
+
+
+@rule.command("ls")
+@click.pass_context
+def rule_ls(context: click.Context) -> None:
+    """List the design rules that a search can keep to."""
+    with connect(context) as client:
+        found = client.request("GET", "/v1/rules")
+    rows = [[r["name"], r["summary"], r["source"]] for r in found]
+    show(context, found, table(rows, ["rule", "what it asks", "source"]))
 
 
 @click.group()
@@ -215,4 +237,4 @@ def token_rm(context: click.Context, token_id: str) -> None:
         client.request("DELETE", f"/v1/tokens/{token_id}")
 
 
-COMMANDS = (space, strategy, recipe, dataset, token)
+COMMANDS = (space, rule, strategy, recipe, dataset, token)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,7 +110,7 @@ def submit(context: click.Context, file: Any, dry_run: bool, watching: bool, key
     with connect(context) as client:
         if dry_run:
             found = client.dry_run(request)
-            show(context, found, _outlook(found["outlook"]))
+            show(context, found, outlook(found["outlook"]))
             return
         started = client.submit(request, key=key)
     if not (watching and context.obj["json"]):
@@ -118,16 +119,18 @@ def submit(context: click.Context, file: Any, dry_run: bool, watching: bool, key
         context.invoke(watch, search_id=started["id"])
 
 
-def _outlook(outlook: dict[str, Any]) -> str:
-    size = outlook["size"]
-    count = (
-        f"{size['estimate']:.0f}"
+def outlook(found: dict[str, Any]) -> str:
+    """Size of a space, what its networks cost, and how many keep constraints and rules, as text."""
+    size = found["size"]
+    held = (
+        f"{size['estimate']:,.0f} sets of decisions"
         if size["exact"]
-        else f"about {size['estimate']:.2g} ({size['low']:.2g} to {size['high']:.2g})"
+        else f"about {size['estimate']:.2g} sets of decisions (95 %: {size['low']:.2g} to {size['high']:.2g})"
     )
-    rows = [[name, figure(r["least"]), figure(r["median"]), figure(r["most"])] for name, r in outlook["costs"].items()]
-    share = f"{outlook['feasible_share']:.0%} of {outlook['samples']} samples meet the constraints"
-    return f"{count} different samples; {share}\n{table(rows, ['cost', 'least', 'median', 'most'])}"
+    rows = [[name, figure(r["least"]), figure(r["median"]), figure(r["most"])] for name, r in found["costs"].items()]
+    share = f"{found['feasible_share']:.0%} of {found['samples']} samples meet the constraints"
+    rules = "".join(f"\n{kept:.0%} keep the rule {name}" for name, kept in found["rules"].items())
+    return f"{held}; {share}{rules}\n\n{table(rows, ['cost', 'least', 'median', 'most'])}"
 
 
 @search.command("ls")
@@ -265,7 +268,10 @@ def trial_get(context: click.Context, search_id: str, number: int, log: bool) ->
 
 @click.group()
 def arch() -> None:
-    """Look at architectures: FINGERPRINT, or SEARCH/TRIAL."""
+    """Look at architectures: FINGERPRINT, SEARCH/TRIAL, or the name of a reference."""
+
+
+FINGERPRINT = re.compile("[0-9a-f]{64}")
 
 
 def _fingerprint(client: Client, name: str) -> str:
@@ -281,15 +287,67 @@ def _fingerprint(client: Client, name: str) -> str:
 @click.argument("name")
 @click.pass_context
 def arch_show(context: click.Context, name: str) -> None:
-    """Print nodes and costs."""
+    """Print nodes and costs; NAME may be that of a published network, such as resnet-50."""
+    stored = "/" in name or FINGERPRINT.fullmatch(name)
     with connect(context) as client:
-        found = client.request("GET", f"/v1/architectures/{_fingerprint(client, name)}")
+        path = f"/v1/architectures/{_fingerprint(client, name)}" if stored else f"/v1/references/{name}"
+        found = client.request("GET", path)
     rows = []
     for number, node in enumerate(found["architecture"]["nodes"], 1):
         args = ", ".join(f"{key}={value}" for key, value in node["args"].items())
         rows.append([number, node["block"], ", ".join(map(str, node["inputs"])), args])
     costs = "   ".join(f"{key} {figure(value)}" for key, value in found["costs"].items())
     show(context, found, f"{found['fingerprint']}\n{costs}\n\n{table(rows, ['node', 'block', 'reads', 'arguments'])}")
+
+
+@arch.command("add")
+@click.argument("name")
+@click.pass_context
+def arch_add(context: click.Context, name: str) -> None:
+    """Keep a published network by its NAME, or an architecture from a JSON file."""
+    path = Path(name)
+    with connect(context) as client:
+        if path.suffix == ".json":
+            given = json.loads(path.read_text())
+            found = client.keep(architecture=given.get("architecture", given))
+        else:
+            found = client.keep(reference=name)
+    show(context, found, _kept(found))
+
+
+@arch.command("scale")
+@click.argument("name")
+@click.option("--phi", type=float, help="Compound scaling: depth, width and side to the power of this.")
+@click.option("--alpha", type=float, help="Of depth; default 1.2.")
+@click.option("--beta", type=float, help="Of width; default 1.1.")
+@click.option("--gamma", type=float, help="Of the image's side; default 1.15.")
+@click.option("--depth", type=float, help="Times the blocks.")
+@click.option("--width", type=float, help="Times the channels.")
+@click.option("--cells", type=int, help="Cells in a stack, with --filters.")
+@click.option("--filters", type=int, help="Filters of the first stack, with --cells.")
+@click.option("--stem", type=int, help="Channels of the stem, with --cells.")
+@click.option("--skip-reductions", is_flag=True, default=None, help="With --cells: as the large NASNet.")
+@click.option("--input", "shape", help="Channels, height, width of the images.")
+@click.option("--classes", type=int, help="Number of labels.")
+@click.pass_context
+def arch_scale(context: click.Context, /, name: str, shape: str | None, **how: Any) -> None:
+    """Make a larger or smaller network of the same design: its fingerprint and costs."""
+    body = {key: value for key, value in how.items() if value is not None}
+    if shape is not None:
+        try:
+            body["input_shape"] = [int(side) for side in shape.split(",")]
+        except ValueError as error:
+            raise click.BadParameter(f"--input {shape!r}; allowed: three numbers, as in 3,224,224") from error
+    with connect(context) as client:
+        found = client.scale(_fingerprint(client, name), **body)
+    show(context, found, _kept(found))
+
+
+def _kept(found: dict[str, Any]) -> str:
+    """Fingerprint and costs of an architecture that was stored."""
+    shape = "×".join(map(str, found["architecture"]["task"]["input_shape"]))
+    costs = "   ".join(f"{key} {figure(value)}" for key, value in found["costs"].items())
+    return f"{found['fingerprint']}\nimages {shape}   {costs}"
 
 
 @arch.command("draw")

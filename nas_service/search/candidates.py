@@ -16,15 +16,14 @@ from nas_service.database.session import Database
 from nas_service.database.tables import TRIAL_ENDED, ArchitectureRow, StrategySnapshot, Trial
 from nas_service.search.ledger import Ending, Ledger
 from nas_service.search.mirror import Mirror
-from nas_service.search.plan import Plan, cost_metrics
+from nas_service.search.plan import Plan, network_costs
 from nas_service.search.ranking import losses, pareto_front
 from nas_service.search.source import Control, Nothing, figures_of, weights_of
 from nas_service.settings import Settings
 from nas_service.strategies.protocol import ObservedTrial
-from search_spaces.architecture import ArchitectureError
-from search_spaces.auxiliary import without_auxiliary
-from search_spaces.choose import Question, Recorder, SpaceError
-from search_spaces.cost import costs as costs_of
+from search_spaces.architecture import Architecture, ArchitectureError
+from search_spaces.build import walk
+from search_spaces.choose import Question, Recorder, SpaceError, replay
 from workers.assignment import Assignment, Failure
 
 log = logging.getLogger(__name__)
@@ -92,7 +91,7 @@ class Candidates:
             self._strategy.restore(dict(snapshot.snapshot))
             restored = snapshot.observed
         for trial in sorted((t for t in trials if t.observed_as), key=lambda t: t.observed_as or 0):
-            if (trial.observed_as or 0) > restored:
+            if (trial.observed_as or 0) > restored and not self._given(trial.number):
                 self._strategy.observe(_observed(trial))
             self._observed = max(self._observed, trial.observed_as or 0)
         for trial in trials:
@@ -121,7 +120,7 @@ class Candidates:
 
     def next(self) -> Assignment | Nothing:
         found = self._next()
-        if found is Nothing.MORE:
+        if isinstance(found, Nothing):  # else the start was written, and with it all that was deferred
             self._ledger.flush()
             self._delete_dropped()
         return found
@@ -144,10 +143,11 @@ class Candidates:
     def _propose(self) -> None:
         """One proposal through the chain; it ends in the queue, or as a result that cost nothing."""
         number, self._next_number = self._next_number, self._next_number + 1
-        recorder = Recorder(self._strategy.propose(number))
+        given = self._given(number)
+        recorder = Recorder(replay({}) if given else self._strategy.propose(number))
         try:
-            architecture = self._plan.ask(recorder)
-            figures = cost_metrics(costs_of(without_auxiliary(architecture)))
+            looked_into = walk(given or self._plan.ask(recorder))
+            architecture, figures = looked_into.architecture, network_costs(looked_into)
         except (ArchitectureError, SpaceError, ValueError, RuntimeError) as error:
             self._record(number, recorder, None, None, {})
             self._counted += 1
@@ -158,10 +158,12 @@ class Candidates:
             return
         fingerprint = architecture.fingerprint()
         self._record(number, recorder, fingerprint, architecture.to_json(), figures)
-        violations = self._plan.violations(figures, costs_only=True)
+        broken = self._plan.broken(looked_into)
+        violations = self._plan.violations(figures, costs_only=True, broken=broken)
         if any(violation > 0 for violation in violations):
             self._free += 1
-            self._end(number, Ending("infeasible", violations=violations, counted=False))
+            reason = self._plan.objections(figures, broken)
+            self._end(number, Ending("infeasible", violations=violations, counted=False, reason=reason))
             return
         known = self._known.get(fingerprint)
         if known is not None and self._plan.request.reuse != "none":
@@ -179,6 +181,10 @@ class Candidates:
         else:
             self._ready[number] = (architecture.to_json(), figures)
             self._queue.append(number)
+
+    def _given(self, number: int) -> Architecture | None:
+        """The network that the request gives for a trial: no decision led to it, so no strategy learns from it."""
+        return self._plan.first[number] if number < len(self._plan.first) else None
 
     def _record(
         self,
@@ -215,6 +221,7 @@ class Candidates:
 
     def _copy(self, number: int, search_id: str, other: int, *, counted: bool) -> None:
         """Give a trial the recorded result of another of the same architecture."""
+        self._ledger.flush()
         with self._database.read() as session:
             trial = session.get_one(Trial, (search_id, other))
         failure = None
@@ -337,7 +344,7 @@ class Candidates:
                 violations=tuple(ending.violations or ()),
                 reused=ending.reused_from is not None,
             )
-            figures = self._strategy.observe(trial)
+            figures = None if self._given(number) else self._strategy.observe(trial)
             self._observed += 1
             snapshot = self._strategy.snapshot() if self._observed % SNAPSHOT_EVERY == 0 else None
         self._ledger.end_trial(number, ending, figures, snapshot)

@@ -65,6 +65,8 @@ class Ending:
     weights: Mapping[str, Any] | None = None
     reused_from: tuple[str, int] | None = None
     counted: bool | None = None
+    reason: str = ""
+    """Why an infeasible one is not trained."""
 
 
 class Ledger:
@@ -309,22 +311,25 @@ class Ledger:
 
     def end_trial(
         self, number: int, ending: Ending, observed: Mapping[str, Any] | None, snapshot: Mapping[str, Any] | None
-    ) -> bool:
-        """Record how a trial ended and what the strategy made of it, in one transaction.
+    ) -> None:
+        """Record how a trial ended and what the strategy made of it, in one transaction; nothing if it had ended.
 
-        False if it had ended before: then nothing is changed.
+        Deferred, to be written together with the start of the next trial: whoever needs it written calls ``flush``.
         """
+        ended_at = time.time()
 
-        def work(session: Session) -> bool:
+        def work(session: Session) -> None:
             trial = session.get_one(Trial, (self.search_id, number))
             if trial.state in TRIAL_ENDED:
-                return False
-            trial.state, trial.ended_at = ending.state, time.time()
+                return
+            trial.state, trial.ended_at = ending.state, ended_at
             trial.metrics = {**trial.metrics, **_finite(ending.metrics)}
             trial.values, trial.violations = ending.values, ending.violations
             trial.weights = dict(ending.weights) if ending.weights else None
             trial.counted = trial.counted if ending.counted is None else ending.counted
             trial.reused_from = list(ending.reused_from) if ending.reused_from else None
+            if ending.reason:
+                trial.failure_message = clean(ending.reason)
             if ending.failure:
                 trial.failure_kind, trial.failure_message = ending.failure.kind, clean(ending.failure.message)
                 trial.failure_traceback = clean(ending.failure.traceback)
@@ -334,11 +339,15 @@ class Ledger:
                 session,
                 self.search_id,
                 f"trial_{ending.state}",
-                {"trial": number, "values": ending.values, "failure": ending.failure.kind if ending.failure else None},
+                {
+                    "trial": number,
+                    "values": ending.values,
+                    "failure": ending.failure.kind if ending.failure else None,
+                    **({"reason": ending.reason} if ending.reason else {}),
+                },
             )
-            return True
 
-        return self.write(work)
+        self.defer(work)
 
     def _observe(
         self, session: Session, trial: Trial, figures: Mapping[str, Any] | None, snapshot: Mapping[str, Any] | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,19 @@ from nas_service.search.request import COST_METRICS, SCORES, SearchRequest
 from nas_service.settings import Settings
 from nas_service.strategies import STRATEGIES
 from nas_service.strategies.protocol import Objective, Problem, StrategyConfig, StrategyEntry
-from search_spaces.architecture import Architecture, Task
-from search_spaces.build import resolved
-from search_spaces.catalogue import SPACES
+from search_spaces.architecture import Architecture, ArchitectureError, Task
+from search_spaces.auxiliary import without_auxiliary
+from search_spaces.build import Walk, resolved, walk
+from search_spaces.catalogue import SPACES, UnknownNameError
 from search_spaces.choose import Choose, SpaceError
-from search_spaces.cost import Costs
+from search_spaces.cost import Costs, costs_of
+from search_spaces.fitting import fitted, reference
+from search_spaces.rules import Broken, broken
 from search_spaces.space import Space, SpaceConfig
 from workers.assignment import Assignment, LatencyRequest
 from workers.datasets import DatasetInfo, DatasetSource
 from workers.drill import DrillSettings
+from workers.scores import METRICS
 from workers.tasks import TASKS
 
 
@@ -41,6 +45,8 @@ class Plan:
     strategy: StrategyEntry
     strategy_config: StrategyConfig
     roots: tuple[Path, ...]
+    first: tuple[Architecture, ...] = ()
+    """Trials 0, 1, …: networks that were given, fitted to the task; the strategy proposes those after them."""
 
     def ask(self, choose: Choose) -> Architecture:
         """The space's architecture for a chooser, every argument present."""
@@ -54,7 +60,7 @@ class Plan:
     def score(self) -> str:
         """The validation score that people go by: the first objective that is one, else the task's own."""
         named = next((o.metric for o in self.request.objectives if o.metric in SCORES), None)
-        return named or f"val_{TASKS[self.task.kind].metrics[0]}"
+        return named or f"val_{METRICS[self.task.kind][0]}"
 
     @property
     def problem(self) -> Problem:
@@ -71,13 +77,35 @@ class Plan:
     def final_epochs(self) -> int:
         return self.request.finalists.epochs or 2 * self.request.scheduler.max_epochs
 
-    def violations(self, metrics: Mapping[str, Any], *, costs_only: bool = False) -> list[float]:
-        """How far each constraint of the request is missed; those whose figure is not known yet count as kept."""
+    def broken(self, looked_into: Walk) -> tuple[Broken, ...]:
+        """The design rules of the request that an architecture breaks."""
+        return broken(looked_into, self.request.rules)
+
+    def violations(
+        self, metrics: Mapping[str, Any], *, costs_only: bool = False, broken: Sequence[Broken] = ()
+    ) -> list[float]:
+        """How far each constraint of the request is missed, then 1 for each rule that is broken and 0 for others.
+
+        Constraints whose figure is not known yet count as kept.
+        """
         found = []
         for constraint in self.request.constraints:
             value = None if costs_only and constraint.metric not in COST_METRICS else metrics.get(constraint.metric)
             found.append(constraint.violation(float(value)) if value is not None else 0.0)
-        return found
+        names = {each.rule for each in broken}
+        return found + [float(rule in names) for rule in self.request.rules]
+
+    def objections(self, metrics: Mapping[str, Any], broken: Sequence[Broken]) -> str:
+        """Why a candidate is not trained, for a person: bounds that its costs miss, rules that it breaks and where."""
+        found = []
+        for constraint in self.request.constraints:
+            value = metrics.get(constraint.metric)
+            if value is not None and constraint.violation(float(value)) > 0:
+                bounds = {"max": constraint.max, "min": constraint.min}
+                allowed = ", ".join(f"{name} {bound:g}" for name, bound in bounds.items() if bound is not None)
+                found.append(f"{constraint.metric} is {value:g}; allowed: {allowed}")
+        found += [f"rule {each.rule} is broken by {each.node}: {each.reason}" for each in broken]
+        return "; ".join(found)
 
     def values(self, metrics: Mapping[str, Any]) -> list[float] | None:
         """Objective values, or None while one of them is missing."""
@@ -149,7 +177,22 @@ def make_plan(request: SearchRequest, source: DatasetSource, info: DatasetInfo, 
     strategy_config = _options(strategy.config, request.strategy, "/strategy")
     task = Task(info.input_shape, info.classes, info.task)
     _check_task(request, task, space)
-    return Plan(request, source, info, task, space, space_config, strategy, strategy_config, tuple(settings.roots()))
+    first = tuple(_given(network, task, f"/first/{i}") for i, network in enumerate(request.first))
+    roots = tuple(settings.roots())
+    return Plan(request, source, info, task, space, space_config, strategy, strategy_config, roots, first)
+
+
+def _given(network: str | Mapping[str, Any], task: Task, pointer: str) -> Architecture:
+    """A reference or an architecture for the images and classes of a task, every argument present."""
+    try:
+        if isinstance(network, str):
+            return reference(network, task)
+        return fitted(Architecture.from_json(network), task)
+    except UnknownNameError as error:
+        raise InvalidRequest(str(error), pointer=pointer) from error
+    except ArchitectureError as error:
+        at = pointer + error.pointer if isinstance(network, dict) else pointer
+        raise InvalidRequest(f"{pointer} does not fit the data: {error}", pointer=at) from error
 
 
 def _check_task(request: SearchRequest, task: Task, space: Space) -> None:
@@ -202,6 +245,12 @@ def _options(model: type[Any], named: Mapping[str, Any], pointer: str) -> Any:
         given = first.get("input")
         message = first["msg"].removeprefix("Value error, ")
         raise InvalidRequest(f"{at}: {message} (given: {given!r:.100}){allowed}", pointer=at) from error
+
+
+def network_costs(looked_into: Walk) -> dict[str, float | int]:
+    """The costs of what is taken home: without auxiliary heads."""
+    bare = without_auxiliary(looked_into.architecture)
+    return cost_metrics(costs_of(looked_into if bare is looked_into.architecture else walk(bare)))
 
 
 def cost_metrics(costs: Costs) -> dict[str, float | int]:

@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from workers.datasets import DatasetSpec
+from search_spaces.rule_names import RuleName
+from workers.dataset_spec import DatasetSpec
 from workers.drill import DrillSettings
 from workers.recipe import Recipe
 from workers.recipes import RECIPES
-from workers.tasks import TASKS
+from workers.scores import METRICS
 
 COST_METRICS = ("params", "macs", "activations", "memory_mb", "depth")
 """Known before training."""
@@ -188,6 +189,14 @@ class SearchRequest(Strict):
         description="left out: the task's own score, val_accuracy for classification",
     )
     constraints: list[ConstraintSpec] = Field([], max_length=20)
+    rules: list[RuleName] = Field(
+        [], max_length=50, description="design rules that every candidate must keep; GET /v1/rules tells them"
+    )
+    first: list[Name | dict[str, Any]] = Field(
+        [],
+        max_length=100,
+        description="networks to train before the strategy proposes any: names of references, or architectures as JSON",
+    )
     strategy: Named = Field(default_factory=lambda: {"name": "rl"})
     scheduler: SchedulerSpec = Field(default_factory=SchedulerSpec)
     recipe: Recipe = Field(default_factory=Recipe)
@@ -205,6 +214,8 @@ class SearchRequest(Strict):
         metrics = [objective.metric for objective in self.objectives]
         if len(set(metrics)) != len(metrics):
             raise ValueError(f"objectives names a metric twice: {metrics}")
+        if len(set(self.rules)) != len(self.rules):
+            raise ValueError(f"rules names a rule twice: {self.rules}")
         return self
 
     def settled(self, task: str) -> SearchRequest:
@@ -215,7 +226,7 @@ class SearchRequest(Strict):
         """
         changes: dict[str, Any] = {}
         if "objectives" not in self.model_fields_set:
-            changes["objectives"] = [ObjectiveSpec.model_validate({"metric": f"val_{TASKS[task].metrics[0]}"})]
+            changes["objectives"] = [ObjectiveSpec.model_validate({"metric": f"val_{METRICS[task][0]}"})]
         published = RECIPES[self.recipe.name].options if self.recipe.name else {}
         if task != "classification" and self.recipe.test_views == published.get("test_views"):
             changes["recipe"] = self.recipe.model_copy(update={"test_views": "one"})

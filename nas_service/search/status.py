@@ -197,6 +197,7 @@ def facts(trial: Trial) -> dict[str, Any]:
         "failure": {"kind": trial.failure_kind, "message": trial.failure_message, "traceback": trial.failure_traceback}
         if trial.failure_kind
         else None,
+        "reason": trial.failure_message if trial.state == "infeasible" else None,
         "train_seconds": trial.train_seconds,
         "has_weights": trial.weights is not None,
         "created_at": trial.created_at,

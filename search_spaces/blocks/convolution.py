@@ -1,13 +1,22 @@
 """Convolution with norm and activation, pooling, joins, classifier: what every family shares."""
 
+from math import gcd
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Activation = Literal["relu", "relu6", "silu", "hardswish", "gelu", "none"]
-Norm = Literal["batch", "none"]
+Activation = Literal["relu", "relu6", "elu", "tanh", "sigmoid", "silu", "hardswish", "gelu", "none"]
+Norm = Literal["batch", "group", "local_response", "none"]
+Order = Literal[
+    "conv-norm-act",
+    "conv-act-norm",
+    "norm-act-conv",
+    "norm-conv-act",
+    "act-conv-norm",
+    "act-norm-conv",
+]
 
 
 def activation_layer(name: Activation) -> nn.Module:
@@ -15,6 +24,9 @@ def activation_layer(name: Activation) -> nn.Module:
     layers: dict[str, type[nn.Module]] = {
         "relu": nn.ReLU,
         "relu6": nn.ReLU6,
+        "elu": nn.ELU,
+        "tanh": nn.Tanh,
+        "sigmoid": nn.Sigmoid,
         "silu": nn.SiLU,
         "hardswish": nn.Hardswish,
         "gelu": nn.GELU,
@@ -23,43 +35,63 @@ def activation_layer(name: Activation) -> nn.Module:
     return layers[name]()
 
 
+def norm_layer(name: Norm, channels: int) -> nn.Module:
+    """The norm called ``name``; "group" makes up to 32 groups of equal size."""
+    if name == "batch":
+        return nn.BatchNorm2d(channels)
+    if name == "group":
+        return nn.GroupNorm(gcd(32, channels), channels)
+    return nn.LocalResponseNorm(5) if name == "local_response" else nn.Identity()
+
+
 class ConvNormAct(nn.Module):
-    """y = activation(norm(conv(x))).
+    """y = activation(norm(conv(x))), or the three in another ``order``.
 
     [batch, in_channels, h, w] -> [batch, out_channels, ceil(h / stride), ceil(w / stride)] with
-    "same" padding and an odd kernel; "valid" pads nothing.
+    "same" padding and an odd kernel; "valid" pads nothing, a number that many pixels on each side.
+    ``kernel`` is a side, or (height, width).
     """
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel: int = 3,
+        kernel: int | tuple[int, int] = 3,
         stride: int = 1,
         groups: int = 1,
         dilation: int = 1,
-        padding: Literal["same", "valid"] = "same",
+        padding: Literal["same", "valid"] | int = "same",
         bias: bool = False,
         norm: Norm = "batch",
         activation: Activation = "relu",
+        *,
+        order: Order = "conv-norm-act",
     ) -> None:
         super().__init__()
         self.out_channels = out_channels
+        height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
+        border = (0, 0) if isinstance(padding, str) else (padding, padding)
+        if padding == "same":
+            border = ((height - 1) // 2 * dilation, (width - 1) // 2 * dilation)
         self.conv = nn.Conv2d(
             in_channels,
             out_channels,
-            kernel,
+            (height, width),
             stride,
-            padding=(kernel - 1) // 2 * dilation if padding == "same" else 0,
+            padding=border,
             dilation=dilation,
             groups=groups,
             bias=bias,
         )
-        self.norm = nn.BatchNorm2d(out_channels) if norm == "batch" else nn.Identity()
+        self.steps = order.replace("act", "activation").split("-")
+        after_conv = self.steps.index("norm") > self.steps.index("conv")
+        self.norm = norm_layer(norm, out_channels if after_conv else in_channels)
         self.activation = activation_layer(activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.activation(self.norm(self.conv(x)))
+        for step in self.steps:
+            x = getattr(self, step)(x)
+        return x
 
 
 class NormAct(nn.Module):
@@ -70,7 +102,7 @@ class NormAct(nn.Module):
     ) -> None:
         super().__init__()
         self.out_channels = in_channels
-        self.norm = nn.BatchNorm2d(in_channels) if norm == "batch" else nn.Identity()
+        self.norm = norm_layer(norm, in_channels)
         self.activation = activation_layer(activation)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -78,16 +110,18 @@ class NormAct(nn.Module):
 
 
 class Pool(nn.Module):
-    """y = maximum or mean over windows of kernel x kernel pixels; padding never enters a mean.
+    """y = maximum, mean, or their sum, over windows of kernel x kernel pixels.
 
     [batch, c, h, w] -> [batch, c, ceil(h / stride), ceil(w / stride)] for an odd kernel. "ceil"
-    pads nothing and lets the last window hang over the edge.
+    pads nothing and lets the last window hang over the edge. Padding never enters a mean. With
+    kernel > stride windows overlap (AlexNet). Sources: Krizhevsky et al. 2012, section 3.4; the
+    sum: Mishkin et al. 2016 (1606.02228), section 3.3.
     """
 
     def __init__(
         self,
         in_channels: int,
-        kind: Literal["max", "average"] = "max",
+        kind: Literal["max", "average", "sum"] = "max",
         kernel: int = 3,
         stride: int = 2,
         padding: Literal["same", "ceil", "valid"] = "same",
@@ -96,16 +130,16 @@ class Pool(nn.Module):
         self.out_channels = in_channels
         border = (kernel - 1) // 2 if padding == "same" else 0
         hang_over = padding == "ceil"
-        self.pool: nn.Module
-        if kind == "max":
-            self.pool = nn.MaxPool2d(kernel, stride, padding=border, ceil_mode=hang_over)
-        else:
-            self.pool = nn.AvgPool2d(
-                kernel, stride, padding=border, ceil_mode=hang_over, count_include_pad=False
-            )
+        self.kind = kind
+        self.maximum = nn.MaxPool2d(kernel, stride, padding=border, ceil_mode=hang_over)
+        self.mean = nn.AvgPool2d(
+            kernel, stride, padding=border, ceil_mode=hang_over, count_include_pad=False
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.pool(x)
+        if self.kind == "sum":
+            return self.maximum(x) + self.mean(x)
+        return self.maximum(x) if self.kind == "max" else self.mean(x)
 
 
 class LocalResponseNorm(nn.Module):

@@ -1,6 +1,7 @@
-"""The cells of NASNet: small graphs of operations on two input states.
+"""The cells of NASNet, PNASNet and DARTS: small graphs of operations on two input states.
 
-Source: Zoph et al. 2018 (1707.07012), section 3 and appendix A; details as in the authors' code.
+Sources: Zoph et al. 2018 (1707.07012), section 3 and appendix A; Liu et al. 2018 (1712.00559),
+figure 1; Liu et al. 2019 (1806.09055), section 2.1; details as in the authors' code.
 """
 
 from typing import Literal
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces.blocks.convolution import ConvNormAct
+from search_spaces.blocks.drop_path import DropPath
 
 Operation = Literal[
     "identity",
@@ -25,6 +27,9 @@ Operation = Literal[
     "separable3x3",
     "separable5x5",
     "separable7x7",
+    "skip",
+    "dilated_separable3x3",
+    "dilated_separable5x5",
 ]
 CellNode = tuple[int, Operation, int, Operation, Literal["add", "concat"]]
 
@@ -101,6 +106,28 @@ class FactorizedReduction(nn.Module):
         return self.norm(torch.cat([self.even(x), self.odd(shifted)], dim=1))
 
 
+class DilatedSeparable(nn.Module):
+    """y = norm(conv1x1(depthwise(relu(x)))), the depthwise convolution with dilation 2."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(
+            in_channels,
+            in_channels,
+            kernel,
+            stride,
+            padding=kernel - 1,
+            dilation=2,
+            groups=in_channels,
+            bias=False,
+        )
+        self.pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.pointwise(self.depthwise(F.relu(x))))
+
+
 def pooling(kind: str, kernel: int, stride: int) -> nn.Module:
     """Maximum or mean over kernel x kernel pixels; padding never enters a mean."""
     if kind == "max":
@@ -114,7 +141,11 @@ def cell_operation(
     """The operation called ``name``; a 1x1 convolution follows where it cannot change channels."""
     if name.startswith("separable"):
         return SeparableTwice(in_channels, channels, int(name[-1]), stride, shifted)
-    if name == "identity":
+    if name.startswith("dilated_separable"):
+        return DilatedSeparable(in_channels, channels, int(name[-1]), stride)
+    if name == "skip" and stride > 1:
+        return FactorizedReduction(in_channels, channels)
+    if name in ("identity", "skip"):
         if stride == 1 and in_channels == channels:
             return nn.Identity()
         return ActConvNorm(in_channels, channels, stride=(stride, stride))
@@ -143,7 +174,9 @@ class NasnetCell(nn.Module):
     means all states that no node reads. In a ``reduction`` cell operations on states 0 and 1 have
     stride 2: [batch, ., h, w] -> [batch, ., ceil(h / 2), ceil(w / 2)]. ``previous`` says how state
     0 gets there: "project" (1x1 convolution where channels differ), "reduce" (it has twice the
-    size), "raw" (as it is).
+    size), "raw" (as it is), "always" (1x1 convolution, as in DARTS). A "skip" with stride 2 is a
+    factorized reduction, an "identity" a strided 1x1 convolution. ``drop_path`` leaves operations
+    other than identities out at that rate in training, image by image.
     """
 
     def __init__(
@@ -153,8 +186,10 @@ class NasnetCell(nn.Module):
         nodes: tuple[CellNode, ...],
         reduction: bool = False,
         output: tuple[int, ...] = (),
-        previous: Literal["project", "reduce", "raw"] = "project",
+        previous: Literal["project", "reduce", "raw", "always"] = "project",
         shifted: bool = False,
+        *,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         states = len(nodes) + 2
@@ -167,17 +202,21 @@ class NasnetCell(nn.Module):
         widths = [in_channels[0] if previous == "raw" else channels, channels]
         if previous == "reduce":
             self.previous = FactorizedReduction(in_channels[0], channels)
-        elif previous == "project" and in_channels[0] != channels:
+        elif previous == "always" or (previous == "project" and in_channels[0] != channels):
             self.previous = ActConvNorm(in_channels[0], channels)
         self.current = ActConvNorm(in_channels[1], channels)
         self.left = nn.ModuleList()
         self.right = nn.ModuleList()
+        self.drop_paths = nn.ModuleList()
         for i, (a, left, b, right, join) in enumerate(nodes):
             if not (0 <= a < i + 2 and 0 <= b < i + 2):
                 raise ValueError(f"node {i} reads states {a} and {b}; allowed: 0 to {i + 1}")
             for state, name, side in ((a, left, self.left), (b, right, self.right)):
                 stride = 2 if reduction and state < 2 else 1
-                side.append(cell_operation(name, widths[state], channels, stride, shifted))
+                operation = cell_operation(name, widths[state], channels, stride, shifted)
+                side.append(operation)
+                dropped = not isinstance(operation, nn.Identity)
+                self.drop_paths.append(DropPath(drop_path) if dropped else nn.Identity())
             widths.append(2 * channels if join == "concat" else channels)
         read = {state for a, b, _ in self.nodes for state in (a, b)}
         self.output = output or tuple(state for state in range(states) if state not in read)
@@ -190,8 +229,9 @@ class NasnetCell(nn.Module):
 
     def forward(self, before: Tensor, current: Tensor) -> Tensor:
         states = [self.previous(before), self.current(current)]
-        for (a, b, join), left, right in zip(self.nodes, self.left, self.right, strict=True):
-            x, y = left(states[a]), right(states[b])
+        for i, (a, b, join) in enumerate(self.nodes):
+            x = self.drop_paths[2 * i](self.left[i](states[a]))
+            y = self.drop_paths[2 * i + 1](self.right[i](states[b]))
             states.append(torch.cat([x, y], dim=1) if join == "concat" else x + y)
         for state, reduction in self.reduced.items():
             states[int(state)] = reduction(states[int(state)])

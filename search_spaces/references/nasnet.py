@@ -1,4 +1,7 @@
-"""NASNet-A as published. Source: 1707.07012, figure 4 and appendix A; stems and skips as in the authors' code."""
+"""NASNet-A and PNASNet-5 as published.
+
+Sources: 1707.07012, figure 4 and appendix A; 1712.00559, figure 1; stems and skips as in the authors' code.
+"""
 
 from __future__ import annotations
 
@@ -53,9 +56,40 @@ def nasnet_a(
     return stack.architecture(task, dropout=0.5 if task.input_shape[1] >= 128 else 0.0)
 
 
+PNASNET: Genotype = (
+    (0, "separable5x5", 0, "max3x3", "add"),
+    (1, "separable7x7", 1, "max3x3", "add"),
+    (1, "separable5x5", 1, "separable3x3", "add"),
+    (4, "separable3x3", 1, "max3x3", "add"),
+    (0, "separable3x3", 1, "identity", "add"),
+)
+PNASNET_OUTPUT = (2, 3, 4, 5, 6)
+"""Also the third node's state, though the fourth reads it."""
+
+
+def pnasnet(cells: int, filters: int, task: Task, stem: int) -> Architecture:
+    """PNASNet-5: three stacks of ``cells`` cells of one kind; the first cell of the second and third has stride 2."""
+    stack = CellStack((task.input_shape[1], task.input_shape[2]))
+    if task.input_shape[1] >= 128:
+        stack.stem(stem, stride=2, padding="valid")
+        stack.cell(filters // 4, PNASNET, True, output=PNASNET_OUTPUT, previous="raw")
+        stack.cell(filters // 2, PNASNET, True, output=PNASNET_OUTPUT)
+    else:
+        stack.stem(stem)
+    for i in range(3):
+        for j in range(cells):
+            stack.cell(filters * 2**i, PNASNET, i > 0 and j == 0, output=PNASNET_OUTPUT)
+    return stack.architecture(task, dropout=0.5 if task.input_shape[1] >= 128 else 0.0)
+
+
 def _shift(stack: CellStack, shifted: bool) -> dict[str, bool]:
     """The ports shift where the size is even: there padding on both sides alone would look at other pixels."""
     return {"shifted": True} if shifted and stack.size[0] % 2 == 0 else {}
+
+
+def pnasnet_cifar(task: Task = CIFAR10) -> Architecture:
+    """The network of table 2: N = 3, F = 48."""
+    return pnasnet(3, 48, task, 48)
 
 
 MOBILE, LARGE = Task((3, 224, 224), 1000), Task((3, 331, 331), 1000)
@@ -85,6 +119,23 @@ ROWS: tuple[Row, ...] = (
         23_809_955_634,
         lambda: nasnet_a(6, 168, LARGE, 96, skipped=True, shifted=True),
     ),
+    (
+        "pnasnet5_large",
+        "PNASNet-5, 4 cells a stack, 216 filters",
+        "1712.00559",
+        86_057_668,
+        None,
+        lambda: pnasnet(4, 216, LARGE, 96),
+    ),
+    (
+        "pnasnet5_mobile",
+        "PNASNet-5, 3 cells a stack, 54 filters",
+        "1712.00559",
+        None,
+        None,
+        lambda: pnasnet(3, 54, MOBILE, 32),
+    ),
+    ("pnasnet5_cifar", "PNASNet-5, 3 cells a stack, 48 filters", "1712.00559", None, None, pnasnet_cifar),
     ("nasnet_a_cifar", "NASNet-A 6@768", "1707.07012", 3_328_234, 525_786_624, lambda: nasnet_a(6, 32, CIFAR10, 96)),
 )
 REFERENCES = references("nasnet", ROWS)

@@ -49,6 +49,21 @@ class CellStack:
         self._sizes.append((height, width))
         self._before = self._current = 1
 
+    def double_stem(self, channels: int) -> None:
+        """Append three 3x3 convolutions with stride 2; the first cell reads the last two of them."""
+        self._chain.append("conv_norm_act", out_channels=channels // 2, stride=2)
+        self._chain.append("conv_norm_act", out_channels=channels, stride=2, activation="none")
+        self._chain.append("conv_norm_act", out_channels=channels, stride=2, order="act-conv-norm")
+        for _ in range(3):
+            height, width = self._sizes[-1]
+            self._sizes.append((-(-height // 2), -(-width // 2)))
+        self._before, self._current = 2, 3
+
+    @property
+    def even(self) -> bool:
+        """Whether both inputs of the next cell have one size."""
+        return self._sizes[self._before] == self._sizes[self._current]
+
     def cell(
         self,
         channels: int,
@@ -58,7 +73,6 @@ class CellStack:
         **args: Arg,
     ) -> None:
         """Append a cell of ``channels`` filters; ``skipped``: the next cell does not read this one's current input."""
-        same = self._sizes[self._before] == self._sizes[self._current]
         number = self._chain.append(
             "nasnet_cell",
             self._before,
@@ -66,7 +80,7 @@ class CellStack:
             channels=channels,
             nodes=nodes,
             **({"reduction": True} if reduction else {}),
-            **({} if same or "previous" in args else {"previous": "reduce"}),
+            **({} if self.even or "previous" in args else {"previous": "reduce"}),
             **args,
         )
         height, width = self._sizes[self._current]
@@ -74,9 +88,10 @@ class CellStack:
         self._before = self._before if skipped else self._current
         self._current = number
 
-    def architecture(self, task: Task, dropout: float = 0.0) -> Architecture:
-        """ReLU and classifier on top."""
-        self._chain.append("norm_act", norm="none")
+    def architecture(self, task: Task, dropout: float = 0.0, activation: bool = True) -> Architecture:
+        """Classifier on top, and a ReLU before it where ``activation`` says so."""
+        if activation:
+            self._chain.append("norm_act", norm="none")
         self._chain.append("classifier", classes=task.classes, dropout=dropout)
         return self._chain.architecture(task)
 

@@ -143,5 +143,5 @@ def test_bad_plugins_are_left_out_and_reported() -> None:
 
 def test_without_plugins_there_is_none() -> None:
     assert "gated" not in catalogue.SPACES
-    with pytest.raises(catalogue.UnknownNameError, match="allowed: efficientnet, inception"):
+    with pytest.raises(catalogue.UnknownNameError, match="allowed: chain, composed, efficientnet"):
         catalogue.space("gated")

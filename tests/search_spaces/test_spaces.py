@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 from collections.abc import Callable
+from itertools import product
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
@@ -13,10 +17,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces.architecture import Architecture, Task
+from search_spaces.blocks.nasbench import vertex_channels
 from search_spaces.build import build, fingerprint, shapes, walk
-from search_spaces.catalogue import SPACES, configured
-from search_spaces.choose import Choose, Options, Recorder, every, first, mutated, replay, sample
+from search_spaces.catalogue import BLOCKS, REFERENCES, SPACES, configured
+from search_spaces.choose import Choose, Options, Recorder, estimated_size, every, first, mutated, replay, sample
 from search_spaces.cost import costs
+from search_spaces.signature import arguments, input_count
 from search_spaces.source import source
 from search_spaces.spaces.efficientnet import grid
 
@@ -27,6 +33,7 @@ DIGITS, GARMENTS, CIFAR, IMAGENET = (
     Task((3, 224, 224), 7),
 )
 SAMPLES = 40
+BUILT = 200
 
 
 def last(name: str, options: Options) -> object:
@@ -62,6 +69,28 @@ def test_questions_keep_the_rules(ask: Callable[[Choose], Architecture]) -> None
         assert Architecture.from_json(json.loads(json.dumps(architecture.to_json()))) == architecture
 
 
+@pytest.mark.parametrize("name", sorted(SPACES))
+def test_every_question_can_change_the_result(name: str) -> None:
+    """No dead decision: each name that a few samples ask has, somewhere, an answer that makes another network."""
+    ask = SPACES[name].bound(CIFAR)
+    open_names: dict[str, bool] = {}
+    for seed in range(8):
+        recorder = Recorder(sample(random.Random(seed)))
+        before = fingerprint(ask(recorder))
+        for question in recorder.questions:
+            if open_names.get(question.name):
+                continue
+            others = [option for option in question.options if option != question.answer]
+            for other in others:
+                changed = {**recorder.decisions, question.name: other}
+                after = ask(replay(changed, otherwise=sample(random.Random(seed))))
+                open_names[question.name] = fingerprint(after) != before
+                if open_names[question.name]:
+                    break
+    assert open_names
+    assert [name for name, alive in open_names.items() if not alive] == []
+
+
 def test_an_answer_changes_the_result(ask: Callable[[Choose], Architecture]) -> None:
     """Most changes of one decision are another network; rounding (efficientnet) and swapped halves (nasnet) are not."""
     rng = random.Random(0)
@@ -82,11 +111,12 @@ def test_smallest_and_largest_samples_build(name: str, task: Task) -> None:
         assert all(min(shape) >= 1 for shape in shapes(architecture))
 
 
-def test_samples_build_and_their_costs_are_those_of_torch(ask: Callable[[Choose], Architecture]) -> None:
-    for seed in range(SAMPLES):
+def test_two_hundred_of_two_hundred_samples_build(ask: Callable[[Choose], Architecture]) -> None:
+    """And what they cost is what torch counts, for some of them."""
+    for seed in range(BUILT):
         architecture = ask(sample(random.Random(seed)))
         price = costs(architecture)
-        if seed % 10:
+        if seed % 50:
             continue
         with torch.device("meta"):
             network = build(architecture).eval()
@@ -148,6 +178,16 @@ def test_the_config_of_the_design_works() -> None:
         {"name": "efficientnet", "alphas": [3.0]},
         {"name": "efficientnet", "phi": -1.0},
         {"name": "inception", "depths": [1000]},
+        {"name": "chain", "kernels": [2]},
+        {"name": "chain", "strides": [4]},
+        {"name": "nasbench101", "vertices": 8},
+        {"name": "nasbench101", "operations": ["conv5x5"]},
+        {"name": "nasbench201", "operations": ["none"]},
+        {"name": "macro", "depths": [2, 3]},
+        {"name": "neighbourhood", "reference": "no_such_network"},
+        {"name": "neighbourhood", "blocks": ["no_such_block"]},
+        {"name": "neighbourhood", "architecture": {"version": 1}},
+        {"name": "neighbourhood", "kernels": [1]},
     ],
 )
 def test_bad_configs_are_refused(data: dict[str, object]) -> None:
@@ -193,3 +233,165 @@ def test_narrow_residual_networks_ask_only_for_cardinalities_that_fit() -> None:
         width = next(q.answer for q in questions if q.name == "width")
         asked |= {(width, q.options) for q in questions if q.name.startswith("cardinality")}
     assert asked == {(8, (1, 2)), (16, (1, 2, 4))}
+
+
+# -- the tabular benchmarks --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("vertices", "unique"), [(2, 1), (3, 1 + 6), (4, 1 + 6 + 84)])
+def test_nasbench101_holds_as_many_cells_as_published(vertices: int, unique: int) -> None:
+    """Unique cells of up to so many vertices; isomorphic ones are one architecture."""
+    space = SPACES["nasbench101"]
+    ask = space.bound(DIGITS, space.config(vertices=vertices))
+    assert len({architecture.fingerprint() for _, architecture in every(ask)}) == unique
+
+
+def test_nasbench101_keeps_to_nine_edges_and_leaves_no_vertex_alone() -> None:
+    counts = set()
+    for seed in range(BUILT):
+        cell = SPACES["nasbench101"].bound(CIFAR)(sample(random.Random(seed))).nodes[1]
+        edges, inner = cell.args["edges"], len(cell.args["operations"])  # type: ignore[arg-type]
+        counts.add(len(edges))  # type: ignore[arg-type]
+        assert {a for a, _ in edges} == set(range(inner + 1))  # type: ignore[union-attr, misc]
+        assert {b for _, b in edges} == set(range(1, inner + 2))  # type: ignore[union-attr, misc]
+    assert max(counts) == 9
+
+
+def test_nasbench101_channels_are_the_authors() -> None:
+    assert vertex_channels(8, 8, ((0, 1), (0, 2), (1, 3), (2, 3)), 4) == [8, 4, 4, 8]
+    assert vertex_channels(8, 15, ((0, 1), (0, 2), (1, 3), (2, 3)), 4) == [8, 8, 7, 15]
+    assert vertex_channels(8, 8, ((0, 1), (0, 2), (0, 3), (1, 4), (2, 4), (3, 4)), 5) == [8, 3, 3, 2, 8]
+
+
+def test_nasbench201_has_the_parameters_of_its_table(shared: Path) -> None:
+    """Ours are 73,306 + 243,040 a 3x3 + 28,000 a 1x1; so are the table's, but for 150 rows that are one step off."""
+    table = np.load(shared / "benchmarks" / "nasbench201_cifar10.npz")["cifar10_params_M"]
+    ask = SPACES["nasbench201"].bound(CIFAR)
+    assert estimated_size(ask, random.Random(0)).estimate == len(table) == 15_625
+    counted = [
+        73_306 + 243_040 * cell.count(3) + 28_000 * cell.count(2)
+        for cell in product(range(5), repeat=6)  # in the order of the table
+    ]
+    assert sum(round(float(row) * 1e6) == params for row, params in zip(table, counted, strict=True)) == 15_625 - 150
+    for seed in range(60):
+        recorder = Recorder(sample(random.Random(seed)))
+        params = costs(ask(recorder)).params
+        digits = [question.options.index(question.answer) for question in recorder.questions]
+        assert params == counted[sum(digit * 5**place for place, digit in enumerate(reversed(digits)))]
+
+
+def test_macro_has_the_codes_and_costs_of_its_table(shared: Path) -> None:
+    with (shared / "benchmarks" / "nasbench_macro.csv").open() as file:
+        table = {row["arch"]: row for row in csv.DictReader(file)}
+    ask = SPACES["macro"].bound(CIFAR)
+    fingerprints = set()
+    for questions, architecture in every(ask):
+        fingerprints.add(architecture.fingerprint())
+        if len(fingerprints) % 40 == 1:
+            row = table.pop("".join(str(q.options.index(q.answer)) for q in questions), None)
+            price = costs(architecture)
+            assert row is None or (price.params, price.macs) == (int(row["params"]), int(row["flops"]))
+    assert len(fingerprints) == 3_969, "codes that are one network have one fingerprint"
+
+
+# -- spaces made of the catalogue --------------------------------------------------------------------------------------
+
+
+def test_chain_is_what_the_paper_says() -> None:
+    """A layer without anchors reads the image, smaller inputs are padded, loose ends go to the classifier."""
+    space = SPACES["chain"]
+    config = space.config(layers=3, kernels=[1, 5], filters=[8, 16], strides=[1, 3])
+    decisions = {"layer1_vertical_stride": 3, "layer1_height": 5, "layer3_reads_layer1": True}
+    architecture = space.bound(DIGITS, config)(replay(decisions, otherwise=first))
+    assert [node.inputs for node in architecture.nodes] == [(0,), (0,), (1,), (2, 3), (4,)]
+    assert shapes(architecture)[:4] == ((8, 3, 8), (8, 8, 8), (8, 3, 8), (16, 8, 8))
+    assert architecture.nodes[0].args["kernel"] == (5, 1)
+
+
+def test_composed_is_the_product_of_what_is_listed() -> None:
+    data = {
+        "name": "composed",
+        "stages": 2,
+        "decide": "network",
+        "blocks": [
+            "preact_block",
+            {"block": "inception_block", "args": {"branch1": 8, "reduce3": 4, "branch3": 8, "reduce5": 4, "branch5": 8,
+             "pool_projection": 8}, "options": {"large": ["3x3", "5x5"]}},
+        ],
+        "depths": [1, 2],
+        "widths": [16],
+        "resolutions": [8, 12],
+        "stems": [{"name": "narrow", "layers": [{"block": "conv_norm_act", "args": {"out_channels": 8}}]},
+                  {"name": "wide", "layers": ["conv_norm_act"]}],
+        "heads": [
+            {"name": "mixed", "layers": [{"block": "conv_norm_act", "options": {"kernel": [1, 3]}}, "classifier"]}
+        ],
+    }  # fmt: skip
+    space, config = configured(data)
+    found = [(questions, architecture) for questions, architecture in every(space.bound(DIGITS, config))]
+    assert len(found) == 2 * 2 * (1 + 2) * 2 * 2 * 2
+    assert len({architecture.fingerprint() for _, architecture in found}) == len(found)
+    assert {architecture.task.input_shape for _, architecture in found} == {(1, 8, 8), (1, 12, 12)}
+    assert all(shapes(architecture)[-1] == (10,) for _, architecture in found)
+    assert any(node.block == "pool" for _, architecture in found for node in architecture.nodes), "inception: no stride"
+
+
+def test_composed_takes_every_block_that_fits_a_stage() -> None:
+    """A block of the catalogue with one input and nothing to fill in but its channels can be listed by its name."""
+    used = set()
+    for name, block in BLOCKS.items():
+        required = {key for key, field in arguments(block).model_fields.items() if field.is_required()}
+        if input_count(block) == 1 and required <= {"out_channels"}:
+            space, config = configured({"name": "composed", "blocks": [name], "stages": 2})
+            used.add(name)
+            for choose in (first, last):
+                shapes(space.bound(DIGITS, config)(choose))  # type: ignore[arg-type]
+    assert {"basic_block", "preact_bottleneck", "inverted_residual", "conv_norm_act"} <= used
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ({"blocks": ["no_such_block"]}, "no_such_block"),
+        ({"blocks": ["add"]}, "add reads any number of inputs"),
+        ({"blocks": ["nasnet_cell"]}, "nasnet_cell reads 2 inputs"),
+        ({"blocks": ["inception_block"]}, "branch1"),
+        ({"blocks": [{"block": "basic_block", "args": {"colour": 1}}]}, "colour"),
+        ({"blocks": [{"block": "basic_block", "options": {"shortcut": ["projection", "magic"]}}]}, "magic"),
+        ({"blocks": [{"block": "bottleneck_block", "options": {"groups": [1, 7]}}]}, "7"),
+        ({"blocks": [{"block": "basic_block", "args": {"squeeze": 2}, "options": {"squeeze": [2]}}]}, "squeeze"),
+        ({"heads": [{"name": "none", "layers": ["conv_norm_act"]}]}, "classes"),
+        ({"resolutions": [16, 8]}, "ascending"),
+    ],
+)
+def test_composed_refuses_what_cannot_be(data: dict[str, object], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        configured({"name": "composed", **data})
+
+
+def test_a_neighbourhood_without_edits_is_the_network_itself() -> None:
+    space, config = configured({"name": "neighbourhood", "reference": "resnet20_cifar", "edits": []})
+    found = list(every(space.bound(CIFAR, config)))
+    assert [architecture.fingerprint() for _, architecture in found] == [
+        fingerprint(REFERENCES["resnet20_cifar"].build())
+    ]
+
+
+@pytest.mark.parametrize(
+    "reference", ["googlenet", "mobilenet_v2_0.35", "nasnet_a_cifar", "nasbench101_inception_like"]
+)
+def test_neighbours_of_any_reference_build(reference: str) -> None:
+    space, config = configured({"name": "neighbourhood", "reference": reference, "own_size": True})
+    ask = space.bound(CIFAR, config)
+    own = ask(lambda name, options: 1.0 if 1.0 in options else 0 if 0 in options else options[0])
+    assert own.task.input_shape == REFERENCES[reference].build().task.input_shape
+    found = {fingerprint(ask(sample(random.Random(seed)))) for seed in range(10)}
+    assert len(found) >= 9
+
+
+def test_a_neighbourhood_of_a_found_architecture() -> None:
+    found = SPACES["mbconv"].bound(DIGITS)(first)
+    space, config = configured({"name": "neighbourhood", "architecture": found.to_json(), "edits": ["kernel", "depth"]})
+    recorder = Recorder(sample(random.Random(0)))
+    assert shapes(space.bound(GARMENTS, config)(recorder))[-1] == (10,)
+    assert {q.name.split("_")[1] for q in recorder.questions} == {"kernel", "depth"}

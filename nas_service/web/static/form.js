@@ -65,8 +65,19 @@ function several(schema, items, shown) {
   return { control: box, read: () => $$("input:checked", box).map((tick) => typed(tick.value, items)) };
 }
 
+// A list of objects, such as the blocks of a composed space: its JSON, as text.
+function asJson(shown) {
+  const made = Object.assign(document.createElement("textarea"), { rows: 4, value: shown?.length ? JSON.stringify(shown) : "", placeholder: "left open" });
+  const read = () => {
+    if (!made.value.trim()) return undefined;
+    try { return JSON.parse(made.value); } catch { return made.value; }
+  };
+  return { control: made, read };
+}
+
 function control(schema, shown) {
   const items = schema.items || {};
+  if (schema.type === "array" && (items.$ref || items.anyOf || items.type === "object")) return asJson(shown);
   if (schema.type === "array" && (items.enum || items.type === "boolean")) return several(schema, items, shown);
   if (schema.enum || schema.type === "boolean") {
     const options = schema.enum ? schema.enum.map((each) => [each, LABELS[each] ?? each]) : [["false", "no"], ["true", "yes"]];
@@ -165,7 +176,7 @@ function variants(schema, name) {
 const taskOf = (item) => item?.info?.task ?? "classification";
 const SCORES = { classification: "val_accuracy", segmentation: "val_miou", localisation: "val_accuracy_at_iou50" };
 
-function goal(given, score) {
+function goal(given, schema, score) {
   const parts = card("#form-goal");
   const [first, second, ...others] = given.objectives || [{ metric: "val_accuracy" }];
   const plain = (each) => !each || ((each.direction ?? null) === null && (each.batch_size ?? 1) === 1);
@@ -182,9 +193,12 @@ function goal(given, score) {
     parts.open.append(made);
     return made;
   });
+  const rules = field("/rules", resolve(schema.properties.rules, schema), given.rules);
+  parts.more.append(rules);
   if (kept.length) parts.open.append(Object.assign(document.createElement("p"), { className: "muted", textContent: `Kept as before: limits on ${kept.map((each) => each.metric).join(", ")}.` }));
   return { parts, read: () => ({
     objectives: also.value === "kept" ? given.objectives : [{ metric: score() }, ...(also.value ? [{ metric: also.value }] : [])],
+    rules: rules.read() ?? [],
     constraints: [...limits.filter((each) => each.read() !== undefined).map((each) => ({ metric: each.dataset.pointer.split("/").pop(), max: each.read() })), ...kept],
   }) };
 }
@@ -202,7 +216,7 @@ function build(schema, { spaces, strategies, recipes, datasets, given, usual }) 
   const dataset = chooser("/dataset", "Data set", usable, { chosen: given.dataset?.name, into: data.open });
   data.open.append(name);
   const split = new Fields("/dataset", sub("DatasetSpec"), { into: data.more, values: given.dataset });
-  const wanted = goal(given, () => SCORES[taskOf(datasets.find((item) => item.name === dataset.read().name))]);
+  const wanted = goal(given, schema, () => SCORES[taskOf(datasets.find((item) => item.name === dataset.read().name))]);
   wanted.parts.more.append(reuse, seed);
 
   const plain = (id, pointer, title, items, chosen, was) => {
@@ -283,13 +297,15 @@ function clear(form) {
   $$(".bad", form).forEach((label) => label.classList.remove("bad"));
 }
 
+const ruled = (rules) => Object.entries(rules || {}).map(([name, share]) => ` ${Math.round(share * 100)} % keep ${name.replaceAll("_", " ")}.`).join("");
+
 // What a dry run says: how many samples there are and what they cost.
 function outlook(found) {
   const size = found.size.exact ? found.size.estimate.toLocaleString() : `about ${Number(found.size.estimate.toPrecision(2)).toLocaleString()}`;
   const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
   const cells = (row, tag) => row.map((text, i) => `<${tag}${i ? ' class="number"' : ""}>${text}</${tag}>`).join("");
   const rows = Object.entries(found.costs).map(([name, r]) => `<tr>${cells([COSTS[name] ?? name, short.format(r.least), short.format(r.median), short.format(r.most)], "td")}</tr>`);
-  return `<p>${size} different samples; ${Math.round(found.feasible_share * 100)} % keep the limits.</p>
+  return `<p>${size} different samples; ${Math.round(found.feasible_share * 100)} % keep the limits.${ruled(found.rules)}</p>
     <table class="plain"><tr>${cells(["cost", "least", "median", "most"], "th")}</tr>${rows.join("")}</table>`;
 }
 

@@ -272,3 +272,26 @@ def test_the_catalogue_answers_for_everything_that_it_lists(http: httpx.Client) 
         assert http.get(f"/v1/{kind}/{name}").json()["name"] == name
         assert name in problem(http.get(f"/v1/{kind}/nowhere"), 404)["detail"]
     assert "space" in http.get("/v1/search-schema").json()["properties"]
+
+
+def test_a_reference_is_found_however_it_is_spelled(http: httpx.Client) -> None:
+    found = http.get("/v1/references/ResNet-50").json()
+    assert found["name"] == "resnet50"
+    assert found["costs"]["params"] == found["published"]["params"] == 25_557_032
+    assert "did you mean 'resnet50'" in problem(http.get("/v1/references/resnet-55"), 404)["detail"]
+
+
+def test_first_networks_are_fitted_to_the_data_or_refused(http: httpx.Client) -> None:
+    small = {"task": {"kind": "classification", "input_shape": [3, 32, 32], "classes": 7}, "version": 1}
+    network = {**small, "nodes": [{"block": "classifier", "inputs": [0], "args": {"classes": 7}}]}
+    accepted = http.post("/v1/searches?dry_run=true", json=drill(3, first=["alexnet", "resnet-18", network]))
+    assert accepted.status_code == 200, accepted.text
+    wrong = {**small, "nodes": [{"block": "nothing", "inputs": [0], "args": {}}]}
+    for first, pointer, said in (
+        (["alexnet", "allexnet"], "/first/1", "did you mean 'alexnet'"),
+        ([wrong], "/first/0/nodes/0/block", "no block is called 'nothing'"),
+        ([{}], "/first/0", "allowed: exactly"),
+    ):
+        refused = problem(http.post("/v1/searches?dry_run=true", json=drill(3, first=first)), 422)
+        assert refused["errors"][0]["pointer"] == pointer
+        assert said in refused["detail"]

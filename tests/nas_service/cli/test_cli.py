@@ -105,6 +105,13 @@ def test_a_refusal_is_4_and_tells_everything(nas: Nas, tmp_path: Path, monkeypat
     assert "token" in err
 
 
+def test_a_published_network_is_shown_by_its_name(nas: Nas) -> None:
+    code, out, _ = nas("arch", "show", "resnet-50")
+    assert code == 0
+    assert "params 25.6 M   macs 4.09 G" in out
+    assert out.count("bottleneck_block") == 16
+
+
 def test_a_dry_run_tells_and_stores_nothing(nas: Nas, tmp_path: Path) -> None:
     (tmp_path / "search.json").write_text(json.dumps(drill(3)))
     before = nas("-o", "json", "search", "ls")[1]
@@ -134,7 +141,7 @@ def test_a_search_is_submitted_once_with_a_key_and_steered(nas: Nas, tmp_path: P
     [
         ["search", "ls"], ["space", "ls"], ["space", "show", "mbconv"], ["space", "sample", "mbconv", "-n", "1"],
         ["strategy", "ls"], ["strategy", "show", "rl"], ["recipe", "ls"], ["recipe", "show", "resnet"],
-        ["dataset", "ls"], ["token", "ls"],
+        ["dataset", "ls"], ["token", "ls"], ["rule", "ls"],
     ],
 )  # fmt: skip
 def test_everything_prints_text_and_json(nas: Nas, words: list[str]) -> None:
@@ -214,3 +221,19 @@ def test_a_setting_that_does_not_fit_is_1_and_one_line(nas: Nas, tmp_path: Path)
     assert code == 1
     assert "allowed: sqlite, postgresql" in err
     assert "Traceback" not in err
+
+
+def test_an_architecture_is_kept_and_scaled(nas: Nas, tmp_path: Path) -> None:
+    code, out, _ = nas("-o", "json", "arch", "add", "efficientnet_b0")
+    assert code == 0
+    base = json.loads(out)
+    (tmp_path / "base.json").write_text(out)
+    assert json.loads(nas("-o", "json", "arch", "add", "base.json")[1]) == base
+    code, out, _ = nas("arch", "scale", base["fingerprint"], "--depth", "1.1", "--width", "1", "--input", "3,240,240")
+    assert code == 0
+    assert "images 3×240×240" in out
+    assert "params 7.79 M" in out
+    code, _, err = nas("arch", "scale", base["fingerprint"], "--phi", "1", "--cells", "2", "--filters", "8")
+    assert code == 4
+    assert "phi, cells and filters together" in err
+    assert nas("arch", "scale", base["fingerprint"], "--input", "3,a,b")[0] == 2

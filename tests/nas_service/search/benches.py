@@ -13,11 +13,12 @@ from sqlalchemy.orm import Session
 from nas_service.database.session import Database
 from nas_service.database.tables import Event, Trial
 from nas_service.search.candidates import Candidates
-from nas_service.search.executors import run_inline, scheduler_of
+from nas_service.search.inline import run_inline
 from nas_service.search.ledger import Ledger
 from nas_service.search.mirror import Mirror
 from nas_service.search.plan import Plan, make_plan
 from nas_service.search.request import SearchRequest
+from nas_service.search.schedulers import scheduler_of
 from nas_service.search.source import Control
 from nas_service.search.status import create
 from nas_service.settings import Settings
@@ -116,10 +117,11 @@ class Bench:
     def run(self) -> list[Trial]:
         """Run to the end, one candidate after the other; the trials."""
         run_inline(self.candidates, scheduler_of(self.request.scheduler, self.plan.objectives, []))
-        self.ledger.flush()
         return self.trials()
 
     def trials(self) -> list[Trial]:
+        """What is recorded, ends included that wait for the next start to be written with."""
+        self.ledger.flush()
         with self.database.read() as session:
             query = sa.select(Trial).where(Trial.search_id == self.id).order_by(Trial.number)
             return list(session.scalars(query))

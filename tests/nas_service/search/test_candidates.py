@@ -10,9 +10,10 @@ import pytest
 
 from nas_service.database.schema import migrate
 from nas_service.database.session import Database
-from nas_service.database.tables import Trial
+from nas_service.database.tables import ArchitectureRow, Trial
 from nas_service.search.source import Nothing
 from nas_service.settings import Settings
+from search_spaces.architecture import Architecture, Node, Task
 from tests.nas_service.search.benches import WIDTHS, Bench, epoch, folder_settings
 from workers.assignment import Assignment, Failure
 
@@ -152,7 +153,12 @@ def test_a_result_without_the_wanted_figures_is_not_taken(sqlite: Database, sett
 
 
 def by_hand(bench: Bench, *, restarts: bool) -> list[Trial]:
-    """Run a search one candidate after the other; with ``restarts`` each has a driver of its own, the last one two."""
+    """Run a search one candidate after the other; with ``restarts`` each has a driver of its own.
+
+    One of those dies in the middle of a candidate (trial 3), some before the end that they saw is written (1 and 5):
+    then the candidate runs once more.
+    """
+    lost = {1, 5} if restarts else set()
     while isinstance(found := bench.candidates.next(), Assignment):
         if restarts and found.trial == 3:
             bench.candidates.report("3", epoch(1))
@@ -160,6 +166,9 @@ def by_hand(bench: Bench, *, restarts: bool) -> list[Trial]:
             assert started(bench).trial == 3
         finish(bench, found.trial, (found.trial + 1) / 8)
         if restarts:
+            if found.trial not in lost:
+                bench.ledger.flush()
+            lost.discard(found.trial)
             bench.restart()
     return bench.trials()
 
@@ -238,3 +247,36 @@ def test_no_more_than_the_wanted_number_runs_at_once(sqlite: Database, settings:
     finish(bench, 1)
     assert started(bench).trial == 2
     assert bench.candidates.next() is Nothing.NOW
+
+
+GIVEN = Architecture(Task((1, 8, 8), 10), (Node("classifier", (0,), {"classes": 10}),)).to_json()
+
+
+def test_given_networks_are_trained_first_and_teach_the_strategy_nothing(sqlite: Database, settings: Settings) -> None:
+    for strategy in (None, {"name": "rl"}, {"name": "evolution"}, {"name": "tpe"}):
+        changes: dict[str, Any] = {"first": ["LeNet-5", GIVEN], "budget": {"max_trials": 4}, "reuse": "search"}
+        told = {"widths": WIDTHS} if strategy is None else {"strategy": strategy}
+        bench = Bench(sqlite, settings, **told, **changes)
+        trials = bench.run()
+        assert states(trials) == ["completed"] * 4
+        assert [len(t.questions) for t in trials] == [0, 0, 1, 1]
+        assert [t.observed_as for t in trials] == [1, 2, 3, 4]
+        with sqlite.read() as session:
+            rows = [session.get_one(ArchitectureRow, t.fingerprint) for t in trials]
+            assert len(rows[0].architecture["nodes"]) == 5
+            assert rows[0].architecture["task"]["input_shape"] == [1, 8, 8]
+            assert rows[1].costs["params"] == 20
+        if strategy is None:
+            assert [seen.number for seen in bench.told.seen] == [2, 3]
+
+
+def test_given_networks_survive_a_restart_and_may_be_infeasible(sqlite: Database, settings: Settings) -> None:
+    few = {"constraints": [{"metric": "params", "max": 400}]}
+    bench = Bench(sqlite, settings, widths=WIDTHS, first=["lenet5", GIVEN], **few)
+    assert started(bench).trial == 1
+    finish(bench, 1)
+    bench.restart()
+    trials = bench.run()
+    assert [(t.state, t.counted) for t in trials][:2] == [("infeasible", False), ("completed", True)]
+    assert [seen.number for seen in bench.told.seen if seen.state == "completed"] == [3, 2][::-1]
+    assert all(seen.questions for seen in bench.told.seen)

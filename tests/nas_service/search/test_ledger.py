@@ -92,7 +92,7 @@ WRITES: dict[str, Callable[[Ledger], Any]] = {
     "recover": lambda ledger: ledger.recover(2),
     "start_trial": lambda ledger: ledger.start_trial(0),
     "requeue_trial": lambda ledger: ledger.requeue_trial(0, "x"),
-    "end_trial": lambda ledger: ledger.end_trial(0, Ending("completed"), None, None),
+    "end_trial": lambda ledger: [ledger.end_trial(0, Ending("completed"), None, None), ledger.flush()],
     "forget_weights": lambda ledger: (ledger.forget_weights(0), ledger.flush()),
     "measure": lambda ledger: (ledger.measure(0, 1, 1, {}), ledger.flush()),
     "add_trial": lambda ledger: (ledger.add_trial(9, []), ledger.flush()),
@@ -130,10 +130,11 @@ def test_an_end_is_final(database: Database, search_id: str) -> None:
     ledger.add_trial(0, [["width", [1, 2], 2]])
     assert ledger.start_trial(0) == 1
     ledger.measure(0, 1, 1, {"val_accuracy": 0.5, "seconds": 2.0})
-    assert ledger.end_trial(0, Ending("completed", {"val_accuracy": 0.5}, [0.5]), {"loss": 1.0}, None) is True
+    ledger.end_trial(0, Ending("completed", {"val_accuracy": 0.5}, [0.5]), {"loss": 1.0}, None)
+    ledger.flush()
     before = trial(database, search_id).__dict__ | {"_sa_instance_state": None}
     failure = Failure(kind="oom", message="late", traceback="")
-    assert ledger.end_trial(0, Ending("failed", failure=failure), {"loss": 2.0}, {"x": 1}) is False
+    ledger.end_trial(0, Ending("failed", failure=failure), {"loss": 2.0}, {"x": 1})
     ledger.requeue_trial(0, "late")
     assert trial(database, search_id).__dict__ | {"_sa_instance_state": None} == before
     with pytest.raises(LeaseLost, match="completed, not pending"):
@@ -193,7 +194,8 @@ def test_figures_that_are_not_finite_are_recorded_as_unknown(database: Database,
     ledger.start_trial(0)
     ledger.measure(0, 1, 1, {"val_loss": float("nan"), "seconds": float("inf"), "val_accuracy": 0.1})
     ending = Ending("completed", {"val_loss": float("inf")}, [0.1])
-    assert ledger.end_trial(0, ending, {"loss": float("nan"), "step": 1}, None)
+    ledger.end_trial(0, ending, {"loss": float("nan"), "step": 1}, None)
+    ledger.flush()
     assert trial(database, search_id).metrics == {"val_loss": None, "seconds": None, "val_accuracy": 0.1}
     with database.read() as session:
         assert session.scalars(sa.select(StrategyUpdate)).one().figures == {"loss": None, "step": 1}

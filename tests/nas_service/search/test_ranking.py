@@ -12,17 +12,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ray.tune.schedulers import TrialScheduler
 from sqlalchemy.orm import Session
 
 from nas_service.database.schema import migrate
 from nas_service.database.session import Database
 from nas_service.database.tables import Finalist, Search, Trial
 from nas_service.search import status
-from nas_service.search.executors import scheduler_of
 from nas_service.search.finalists import choose_winner
 from nas_service.search.ranking import best_first, dominates, losses, pareto_front
 from nas_service.search.request import SchedulerSpec, SearchRequest
+from nas_service.search.schedulers import Scheduler, scheduler_of
 from nas_service.strategies.protocol import Objective
 from tests.conftest import drill
 from tests.nas_service.search.benches import Bench, folder_settings
@@ -126,14 +125,9 @@ def test_ids_sort_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert early < status.new_id()
 
 
-def decisions(scheduler: TrialScheduler, accuracies: list[float], first: int = 0) -> list[str]:
-    """What a scheduler says to the first epochs of new trials."""
-    said = []
-    for number, accuracy in enumerate(accuracies, first):
-        trial = SimpleNamespace(trial_id=str(number))
-        scheduler.on_trial_add(None, trial)
-        said.append(scheduler.on_trial_result(None, trial, {"epoch": 1, "val_accuracy": accuracy}))
-    return said
+def decisions(scheduler: Scheduler, accuracies: list[float], first: int = 0) -> list[bool]:
+    """Which new trials a scheduler stops after their first epoch."""
+    return [scheduler.stops(str(n), {"epoch": 1, "val_accuracy": a}) for n, a in enumerate(accuracies, first)]
 
 
 def test_rungs_survive_a_restart() -> None:
@@ -143,8 +137,19 @@ def test_rungs_survive_a_restart() -> None:
     whole = decisions(scheduler_of(spec, objectives, []), early + late)
     history = [(n, {"epoch": 1, "val_accuracy": a}) for n, a in enumerate(early)]
     assert decisions(scheduler_of(spec, objectives, history), late, len(early)) == whole[len(early) :]
-    assert set(whole) == {TrialScheduler.CONTINUE, TrialScheduler.STOP}
+    assert set(whole) == {False, True}
     assert decisions(scheduler_of(spec, objectives, []), late) != whole[len(early) :], "without its history it differs"
+
+
+@pytest.mark.parametrize("good_until", range(18))
+def test_asha_decides_at_its_rungs_alone(good_until: int) -> None:
+    spec = SchedulerSpec(name="asha", min_epochs=2, max_epochs=20, reduction_factor=3)
+    scheduler = scheduler_of(spec, (Objective("val_accuracy", "maximize"),), [])
+    assert [epoch for epoch in range(1, 21) if scheduler.decides(epoch)] == [2, 6, 18]
+    assert not any(scheduler.stops("strong", {"epoch": epoch, "val_accuracy": 0.9}) for epoch in range(1, 20))
+    fading = [{"epoch": e, "val_accuracy": 0.95 if e <= good_until else 0.1} for e in range(1, 20)]
+    stopped = next(report["epoch"] for report in fading if scheduler.stops("fading", report))
+    assert stopped == next(rung for rung in (2, 6, 18) if rung > good_until)
 
 
 def test_the_winner_has_the_best_mean_of_its_seeds(tmp_path: Path, database: Database) -> None:

@@ -1,0 +1,112 @@
+"""Small networks around every block, made from its signature alone, so that a new block needs no example of its own."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from itertools import product
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from search_spaces.architecture import Architecture, ArchitectureError, Arg, Node, Task
+from search_spaces.build import walk
+from search_spaces.catalogue import BLOCKS
+from search_spaces.signature import arguments, input_count
+
+TASK = Task((3, 8, 8), 10)
+CHANNELS = 16
+
+
+def example(hint: Any, number: int) -> Any:
+    """A value of a type: ``number`` for integers, the first of several choices, two items for an open tuple."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return inner[0]
+    if origin in (Union, UnionType):
+        return None if NoneType in inner else example(inner[0], number)
+    if origin is tuple:
+        items = (inner[0],) * 2 if inner[-1] is ... else inner
+        return tuple(example(item, number) for item in items)
+    return {bool: True, int: number, float: 0.5, str: "x"}[hint]
+
+
+def around(name: str, **chosen: Arg) -> Architecture:
+    """An image of 8x8 pixels, a convolution to 16 channels, the block, a classifier where its output is a map.
+
+    A block that gives the four numbers of a box stands behind logits, for localisation.
+
+    Arguments that have no default and are not ``chosen`` get the first number that fits. Inputs have 8x8 or 4x4
+    pixels. Raises ArchitectureError where nothing fits.
+    """
+    block = BLOCKS[name]
+    needed = {key: field.annotation for key, field in arguments(block).model_fields.items() if field.is_required()}
+    failure: ArchitectureError | None = None
+    for number in (8, 4, 1, 32):
+        args = {key: TASK.classes if key == "classes" else example(hint, number) for key, hint in needed.items()}
+        args.update(chosen)
+        for inputs in product((1, 2), repeat=input_count(block) or 2):
+            nodes = [
+                Node("conv_norm_act", (0,), {"out_channels": CHANNELS}),
+                Node("pool", (1,)),
+                Node(name, inputs, args),
+            ]
+            try:
+                return walk(Architecture(TASK, tuple(nodes))).architecture
+            except ArchitectureError as error:
+                failure = error
+            try:
+                return walk(
+                    Architecture(TASK, (*nodes, Node("classifier", (3,), {"classes": TASK.classes})))
+                ).architecture
+            except ArchitectureError as error:
+                failure = error
+            try:
+                logits = Node("classifier", (1,), {"classes": TASK.classes})
+                boxes = (*nodes, logits, Node("concat", (4, 3)))
+                return walk(Architecture(replace(TASK, kind="localisation"), boxes)).architecture
+            except ArchitectureError as error:
+                failure = error
+    assert failure is not None
+    raise failure
+
+
+def every_block() -> Architecture:
+    """One network of all blocks side by side: the logits of ``around`` of each, added."""
+    nodes: list[Node] = [Node("conv_norm_act", (0,), {"out_channels": CHANNELS}), Node("pool", (1,))]
+    logits = []
+    for name in BLOCKS:
+        first = len(nodes) + 1
+        one = around(name)
+        if one.task != TASK:
+            continue  # four numbers of a box cannot be added to logits
+        for node in one.nodes[2:]:
+            inputs = tuple(i if i <= 2 else i - 3 + first for i in node.inputs)
+            nodes.append(Node(node.block, inputs, node.args))
+        logits.append(len(nodes))
+    return Architecture(TASK, (*nodes, Node("add", tuple(logits), {})))
+
+
+def renumbered(architecture: Architecture, rng: random.Random) -> Architecture:
+    """The same network, its nodes in another order that keeps readers behind what they read, and with a dead node."""
+    nodes = [
+        Node("pool", (0,)),
+        *(Node(n.block, tuple(i + 1 if i else 0 for i in n.inputs), n.args) for n in architecture.nodes),
+    ]
+    waiting = {number: set(node.inputs) - {0} for number, node in enumerate(nodes, 1)}
+    readers: dict[int, list[int]] = {}
+    for number, inputs in waiting.items():
+        for i in inputs:
+            readers.setdefault(i, []).append(number)
+    ready = [number for number, inputs in waiting.items() if not inputs]
+    order: list[int] = []
+    while ready:
+        number = rng.choice([n for n in ready if n != len(nodes)] or ready)
+        ready.remove(number)
+        order.append(number)
+        for reader in readers.get(number, []):
+            waiting[reader].discard(number)
+            if not waiting[reader]:
+                ready.append(reader)
+    new = {0: 0, **{number: place for place, number in enumerate(order, 1)}}
+    moved = [nodes[number - 1] for number in order]
+    return Architecture(architecture.task, tuple(Node(n.block, tuple(new[i] for i in n.inputs), n.args) for n in moved))
