@@ -27,6 +27,14 @@ class Failure(Part):
     traceback: str = ""
 
 
+class Member(Part):
+    """One trained network of an ensemble: its architecture as JSON, and its weights."""
+
+    architecture: dict[str, Any]
+    weights_path: str
+    sha256: str
+
+
 class LatencyRequest(Part):
     """Measure the latency of the fresh network before it is trained."""
 

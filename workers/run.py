@@ -10,7 +10,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from torch import nn
 from search_spaces.architecture import Architecture, Task
 from search_spaces.build import build
 from workers import checkpoint, drill, latency
-from workers.assignment import Assignment, Kind
+from workers.assignment import Assignment, Kind, Member
 from workers.checkpoint import CheckpointError
 from workers.containment import data_bytes, memory_limit
 from workers.datasets import DataError, Dataset, load, load_test
@@ -232,15 +231,6 @@ def _kept(
     }
 
 
-@dataclass(frozen=True)
-class Member:
-    """One trained network of an ensemble: its architecture as JSON, and its weights."""
-
-    architecture: dict[str, Any]
-    weights_path: str
-    sha256: str
-
-
 def scores_on_test(
     assignment: Assignment, weights_path: str | Path, sha256: str, ensemble: Sequence[Member] = ()
 ) -> dict[str, float]:
@@ -252,7 +242,9 @@ def scores_on_test(
     """
     device = choose_device(assignment.gpus, Path(assignment.directory))
     recipe = assignment.recipe
-    network, size = _trained_network(assignment, Member(assignment.architecture, str(weights_path), sha256), device)
+    network, size = _trained_network(
+        assignment, Member(architecture=assignment.architecture, weights_path=str(weights_path), sha256=sha256), device
+    )
     data = matching(_load(assignment, device), Architecture.from_json(assignment.architecture).task)
     assert assignment.dataset is not None, "Assignment checks it"
     test = load_test(assignment.dataset, assignment.data_roots, assignment.source, device, size)

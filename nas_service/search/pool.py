@@ -21,13 +21,12 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from nas_service.errors import NasError
 from nas_service.search.request import ResourceSpec
 from nas_service.search.source import Nothing, Source, assignment_key
-from workers.assignment import Assignment, Failure
+from workers.assignment import Assignment, Failure, Member
 from workers.ending import explain_death, failure_of, forget_death
 from workers.evaluate import Candidate
 
 if TYPE_CHECKING:  # brings torch, which takes seconds: workers are made before it is loaded here
     from nas_service.search.schedulers import Scheduler
-    from workers.run import Member
 
 log = logging.getLogger(__name__)
 
@@ -88,14 +87,14 @@ class Pool:
             self._collect(source, scheduler)
 
     def test(
-        self, assignment: Assignment, weights_path: str, sha256: str, members: Sequence[Member]
+        self, assignment: Assignment, weights_path: str, sha256: str, ensemble: Sequence[Member] = ()
     ) -> dict[str, float]:
         """``workers.run.scores_on_test`` on one of the workers, tried again where a worker dies."""
-        given = (assignment.model_dump_json(), weights_path, sha256, members)
         for attempt in range(1, TEST_ATTEMPTS + 1):
             worker = self._any_ready()
             try:
-                return dict(ray.get(worker.actor.test.remote(*given)))
+                told = assignment.model_dump_json(), weights_path, sha256, ensemble
+                return dict(ray.get(worker.actor.test.remote(*told)))
             except RayActorError:
                 self._replace(worker)
                 if attempt == TEST_ATTEMPTS:

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Literal, get_args, get_origin
@@ -30,6 +31,7 @@ from _pytest.mark import ParameterSet
 from torch import Tensor, nn
 
 from search_spaces.architecture import Architecture
+from search_spaces.blocks.auxiliary import AuxiliaryClassifier
 from search_spaces.build import Network, build, fingerprint, walk
 from search_spaces.catalogue import BLOCKS, REFERENCES
 from search_spaces.cost import costs
@@ -55,7 +57,10 @@ SMALLEST = smallest_of_each_family()
 @cache
 def example(name: str) -> Architecture:
     """The network that is run: around a block, or a reference fitted to small images."""
-    return around(name) if name in BLOCKS else fitted(REFERENCES[name].build(), TASK)
+    if name in BLOCKS:
+        return around(name)
+    published = REFERENCES[name].build()
+    return fitted(published, replace(TASK, kind=published.task.kind))
 
 
 def images() -> Tensor:
@@ -83,7 +88,11 @@ def test_runs_forward_and_backward_with_the_inferred_shapes(name: str) -> None:
     seen: dict[str, tuple[int, ...]] = {}
     for child, module in network.named_children():
         module.register_forward_hook(lambda _, __, output, child=child: seen.update({child: tuple(output.shape[1:])}))
-    network(images()).square().mean().backward()
+    loss = network(images()).square().mean()
+    for module in network.modules():
+        if isinstance(module, AuxiliaryClassifier) and module.logits is not None:
+            loss = loss + module.logits.square().mean()
+    loss.backward()
     walked = walk(architecture)
     assert seen == {n: shape for n, shape in zip(walked.names, walked.shapes, strict=True) if n in seen}
     assert seen
