@@ -70,14 +70,16 @@ def register(source: DatasetSource, database: Database, settings: Settings) -> D
         )
     if source.format in ("digits", "plugin"):
         raise InvalidRequest(
-            f"format {source.format!r} cannot be registered; allowed: idx, cifar10, cifar100, folder, npz",
+            f"format {source.format!r} cannot be registered; "
+            "allowed: idx, cifar10, cifar100, folder, npz, masks, scenes",
             pointer="/format",
         )
     if source.name in builtin(settings.roots()):
         raise Conflict(f"{source.name!r} is the name of a built-in data set", pointer="/name")
-    places = [root / source.path for root in settings.roots()]
-    place = next((place for place in places if os.path.exists(place)), places[0])  # False for a name that is too long
-    source = source.model_copy(update={"path": str(place)})
+    if source.format != "scenes":
+        places = [root / source.path for root in settings.roots()]
+        place = next((p for p in places if os.path.exists(p)), places[0])  # False for a name that is too long
+        source = source.model_copy(update={"path": str(place)})
     try:
         found = describe(source, settings.roots())
     except DataError as error:
@@ -85,7 +87,7 @@ def register(source: DatasetSource, database: Database, settings: Settings) -> D
 
     def work(session: Session) -> None:
         row = session.get(DatasetRow, source.name)
-        if row and row.source != source.model_dump(mode="json"):
+        if row and DatasetSource.model_validate(row.source) != source:
             raise Conflict(f"data set {source.name!r} is registered with another source", pointer="/name")
         if not row:
             session.add(

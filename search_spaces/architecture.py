@@ -20,6 +20,9 @@ MAX_LIST = 10_000
 
 Arg = bool | int | float | str | None | tuple["Arg", ...]
 
+TASKS = ("classification", "segmentation", "localisation")
+"""What a network can be for: a label an image, a label a pixel, or a label and a box an image."""
+
 COMMUTATIVE = frozenset({"add"})
 """Blocks whose result does not depend on the order of their inputs."""
 
@@ -34,15 +37,18 @@ class ArchitectureError(ValueError):
 
 @dataclass(frozen=True)
 class Task:
-    """What the network must do: ``input_shape`` is (channels, height, width), ``classes`` counts the labels."""
+    """What the network must do: ``input_shape`` is (channels, height, width), ``classes`` counts the labels.
+
+    ``kind`` is one of TASKS. A segmentation counts the background among its classes.
+    """
 
     input_shape: tuple[int, int, int]
     classes: int
     kind: str = "classification"
 
     def __post_init__(self) -> None:
-        if self.kind != "classification":
-            raise ArchitectureError(f"task kind {self.kind!r}; allowed: 'classification'", "/task/kind")
+        if self.kind not in TASKS:
+            raise ArchitectureError(f"task kind {self.kind!r}; allowed: {', '.join(TASKS)}", "/task/kind")
         if len(self.input_shape) != 3 or not all(_is_size(n) for n in self.input_shape):
             raise ArchitectureError(
                 f"input_shape {self.input_shape!r}; allowed: three integers of 1 to {MAX_INTEGER}", "/task/input_shape"
@@ -51,6 +57,18 @@ class Task:
             raise ArchitectureError(
                 f"classes {self.classes!r}; allowed: an integer of 1 to {MAX_INTEGER}", "/task/classes"
             )
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """What the network must return for one image.
+
+        classification: (classes,), one logit a class. segmentation: (classes, height, width), one logit a class for
+        each pixel. localisation: (classes + 4,), the logits, then the box as centre x, centre y, width, height, each a
+        share of the image's width or height.
+        """
+        if self.kind == "segmentation":
+            return (self.classes, *self.input_shape[1:])
+        return (self.classes + 4 if self.kind == "localisation" else self.classes,)
 
 
 def _is_size(value: object) -> bool:

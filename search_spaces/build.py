@@ -22,6 +22,13 @@ from search_spaces.naming import names_of
 from search_spaces.profile import Profile, Shape, make, profiled
 from search_spaces.signature import checked, input_count
 
+MEANINGS = {
+    "classification": "one number a class",
+    "segmentation": "one number a class for each pixel",
+    "localisation": "one number a class, then the box (centre x, centre y, width, height)",
+}
+"""What the output of a network says, by the kind of its task."""
+
 
 @dataclass(frozen=True)
 class Walk:
@@ -33,7 +40,7 @@ class Walk:
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
-        """Output shape of every node without the batch: (channels, height, width), or (classes,) at the end."""
+        """Output shape of every node without the batch: (channels, height, width), or (numbers,) at the end."""
         return tuple(profile.out_shape for profile in self.profiles)
 
     def in_shapes(self, node: Node) -> tuple[Shape, ...]:
@@ -87,9 +94,10 @@ def walk(architecture: Architecture) -> Walk:
         check_total("activation values", floats, MAX_ACTIVATIONS, f"/nodes/{i}")
         profiles.append(profile)
         shapes.append(profile.out_shape)
-    if shapes[-1] != (architecture.task.classes,):
+    task = architecture.task
+    if shapes[-1] != task.output_shape:
         raise ArchitectureError(
-            f"the output has shape {shapes[-1]}; allowed: ({architecture.task.classes},), one number a class",
+            f"the output has shape {shapes[-1]}; allowed: {task.output_shape}, {MEANINGS[task.kind]}",
             f"/nodes/{len(profiles) - 1}",
         )
     return Walk(complete, tuple(profiles), names_of(complete, shapes[1:]))
@@ -124,7 +132,10 @@ def node_names(architecture: Architecture) -> tuple[str, ...]:
 
 
 class Network(nn.Module):
-    """The network of an architecture: [batch, channels, height, width] -> [batch, classes]. Dead nodes are left out."""
+    """The network of an architecture: [batch, channels, height, width] -> [batch, *task.output_shape].
+
+    Dead nodes are left out.
+    """
 
     def __init__(self, looked_into: Walk) -> None:
         super().__init__()
@@ -161,7 +172,7 @@ def build(architecture: Architecture) -> Network:
 
 
 class _Callable(ModuleType):
-    """This module as ``search_spaces.build``: to call it is to call ``build``, whatever was imported before."""
+    """This module as ``search_spaces.build``: to call it is to call ``build``, whatever was imported first."""
 
     def __call__(self, architecture: Architecture) -> Network:
         return build(architecture)

@@ -41,10 +41,13 @@ class UnknownNameError(KeyError):
 def _own_blocks() -> dict[str, type[nn.Module]]:
     from search_spaces.blocks import (
         anchored,
+        auxiliary,
         convolution,
         dense,
+        enet,
         fire,
         fractal,
+        heads,
         inception,
         inception_resnet,
         lenet,
@@ -107,6 +110,14 @@ def _own_blocks() -> dict[str, type[nn.Module]]:
         "nasbench101_cell": nasbench.Nasbench101Cell,
         "nasbench201_cell": nasbench.Nasbench201Cell,
         "nasbench201_reduction": nasbench.Nasbench201Reduction,
+        "enet_initial": enet.EnetInitial,
+        "enet_bottleneck": enet.EnetBottleneck,
+        "enet_downsampling": enet.EnetDownsampling,
+        "enet_upsampling": enet.EnetUpsampling,
+        "segmentation_head": heads.SegmentationHead,
+        "upsampled_classifier": heads.UpsampledClassifier,
+        "localisation_head": heads.LocalisationHead,
+        "auxiliary_classifier": auxiliary.AuxiliaryClassifier,
     }
 
 
@@ -121,6 +132,7 @@ def _own_spaces() -> dict[str, Space]:
         nasnet,
         neighbourhood,
         residual,
+        segmentation,
     )
 
     return {
@@ -135,15 +147,18 @@ def _own_spaces() -> dict[str, Space]:
         "macro": nasbench.MACRO,
         "composed": composed.SPACE,
         "neighbourhood": neighbourhood.SPACE,
+        "segmentation": segmentation.SPACE,
     }
 
 
 def _own_references() -> dict[str, Reference]:
     from search_spaces.references import (
         alexnet,
+        auxiliary,
         darts,
         densenet,
         efficientnet,
+        enet,
         fractalnet,
         inception,
         lenet,
@@ -173,6 +188,8 @@ def _own_references() -> dict[str, Reference]:
         **nasnet.REFERENCES,
         **darts.REFERENCES,
         **nasbench.REFERENCES,
+        **enet.REFERENCES,
+        **auxiliary.REFERENCES,
     }
 
 

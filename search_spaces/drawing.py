@@ -33,6 +33,7 @@ FILLS = {
 
 OTHERS = (("#e8ecfa", "#98a5da"), ("#f3eddf", "#bfae83"), ("#e6f0ea", "#93b8a2"), ("#f8e6ee", "#cf94ae"))
 
+ENDINGS = {"classification": "", "segmentation": " a pixel", "localisation": " and a box"}
 
 PREAMBLE = (
     "digraph architecture {",
@@ -101,7 +102,8 @@ def dot(architecture: Architecture, times: Mapping[int, int] | None = None) -> s
     for number in live:
         for read in looked_into.architecture.nodes[number - 1].inputs:
             lines.append(f'  n{read} -> n{number} [label=" {"×".join(map(str, shapes[read]))}"];')
-    lines.append(f"  out [label=<<b>{task.classes} classes</b>>, {box}];")
+    what = f"{task.classes} classes{ENDINGS[task.kind]}"
+    lines.append(f"  out [label=<<b>{what}</b>>, {box}];")
     lines.append(f'  n{live[-1]} -> out [label=" {"×".join(map(str, shapes[live[-1]]))}"];')
     return "\n".join([*lines, "}"]) + "\n"
 

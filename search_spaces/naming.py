@@ -20,10 +20,14 @@ KINDS = {
     "dropout": "dropout",
     "add": "add",
     "concat": "concat",
+    "auxiliary_classifier": "auxiliary",
     "classifier": "head",
     "flatten_dense": "head",
     "convolutional_classifier": "head",
     "radial_basis_classifier": "head",
+    "segmentation_head": "head",
+    "upsampled_classifier": "head",
+    "localisation_head": "head",
 }
 """Short names of the blocks that every family shares; any other block is the body of a network, a "block"."""
 

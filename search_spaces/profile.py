@@ -132,6 +132,10 @@ class _Watch(TorchDispatchMode):
             first = args[PRODUCTS[func]]
             self.macs += outputs[0].numel() * first.shape[-1]
             joined = {number: path.through((0, 0), (1, 1), 1) for number, path in joined.items()}
+        elif func is aten.max_unpool2d.default:
+            sides = zip(args[0].shape[2:], outputs[0].shape[2:], strict=True)
+            finer = [before / after for before, after in sides]
+            joined = {n: path.through((0, 0), (finer[0], finer[1]), 0) for n, path in self.paths(args[0]).items()}
         elif func in POOLS:
             kernel, stride = _pair(args[1]), _pair(args[2] if len(args) > 2 and args[2] else args[1])
             reach = (kernel[0] - 1, kernel[1] - 1)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import nn
@@ -19,23 +18,9 @@ from search_spaces.build import Walk, live_nodes
 from search_spaces.cost import costs_of
 from search_spaces.naming import KINDS
 from search_spaces.profile import Path, Shape, make
+from search_spaces.rule_names import RuleName
 from search_spaces.signature import input_count, remembered
 
-RuleName = Literal[
-    "monotone_width",
-    "pyramid",
-    "small_kernels",
-    "small_stem",
-    "reduced_before_expensive",
-    "two_layers_per_shortcut",
-    "depthwise_with_pointwise",
-    "homogeneous_stages",
-    "max_pooling",
-    "width_before_pooling",
-    "no_raw_pixel_mlp",
-    "light_head",
-    "memory_budget",
-]
 MEMORY_BUDGET_MB = 8_000.0
 EXPENSIVE_FROM = 128
 """Channels from which a dense convolution with a kernel above 1 counts as expensive."""

@@ -18,6 +18,17 @@ from search_spaces.definitions import ALLOWED_IMPORTS, Definitions, SourceError
 from search_spaces.signature import arguments, input_count, wants_size
 
 WIDTH = 100
+NETWORKS = {
+    "classification": "An image classifier",
+    "segmentation": "A network that labels each pixel of an image,",
+    "localisation": "An image classifier that also finds the object's box,",
+}
+OUTPUTS = {
+    "classification": "one logit a class",
+    "segmentation": "one logit a class for each pixel",
+    "localisation": "one logit a class, then the box: centre x, centre y, width and height as shares of the image",
+}
+"""How model.py calls a network and its output, by the kind of its task."""
 
 
 def source(architecture: Architecture, title: str = "") -> str:
@@ -45,10 +56,10 @@ def _header(looked_into: Walk, title: str) -> str:
     task = looked_into.architecture.task
     price = costs_of(looked_into)
     plain = " ".join("".join(c if c.isprintable() and c not in "\"'\\" else " " for c in title[:200]).split())
-    first = plain or f"An image classifier of {len(live_nodes(looked_into.architecture))} blocks."
-    shape = ", ".join(map(str, task.input_shape))
+    first = plain or f"{NETWORKS[task.kind]} of {len(live_nodes(looked_into.architecture))} blocks."
+    shape, out = (", ".join(map(str, sizes)) for sizes in (task.input_shape, task.output_shape))
     body = (
-        f"Input: [batch, {shape}], float32. Output: [batch, {task.classes}], one logit a class. "
+        f"Input: [batch, {shape}], float32. Output: [batch, {out}], {OUTPUTS[task.kind]}. "
         f"{price.params:,} parameters, {price.macs:,} multiply-accumulates an image."
     )
     lines = [*textwrap.wrap(first, WIDTH - 3), "", *textwrap.wrap(body, WIDTH), ""]
@@ -76,10 +87,11 @@ def _table(name: str, value: Arg) -> Iterator[str]:
 
 
 def _model(looked_into: Walk, live: tuple[int, ...], shared: dict[Arg, str]) -> str:
-    shape = ", ".join(map(str, looked_into.architecture.task.input_shape))
+    task = looked_into.architecture.task
+    shape, out = (", ".join(map(str, sizes)) for sizes in (task.input_shape, task.output_shape))
     lines = [
         "class Model(nn.Module):",
-        f'    """[batch, {shape}] -> [batch, {looked_into.architecture.task.classes}]."""',
+        f'    """[batch, {shape}] -> [batch, {out}]."""',
         "",
         "    def __init__(self) -> None:",
         "        super().__init__()",

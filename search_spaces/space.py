@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
 
 from search_spaces.architecture import Architecture, Task
-from search_spaces.choose import Choose
+from search_spaces.choose import Choose, SpaceError
+from search_spaces.tasks import with_task
 
 Number = TypeVar("Number", int, float)
 
@@ -22,18 +23,30 @@ class SpaceConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Space:
-    """A search space: ``ask(choose, task, config)`` returns one Architecture for the answers it gets."""
+    """A search space: ``ask(choose, task, config)`` returns one Architecture for the answers it gets.
+
+    ``tasks`` are the kinds that ``ask`` itself makes networks for. A classifier serves the others with another head.
+    """
 
     name: str
     summary: str
     source: str
     config: type[SpaceConfig]
     ask: Callable[[Choose, Task, Any], Architecture]
+    tasks: tuple[str, ...] = ("classification",)
 
     def bound(self, task: Task, config: SpaceConfig | None = None) -> Callable[[Choose], Architecture]:
-        """The space with task and config filled in; the config's defaults where it is left out."""
+        """The space with task and config filled in; the config's defaults where it is left out.
+
+        Raises SpaceError where it makes no networks for the task.
+        """
         settings = self.config() if config is None else config
-        return lambda choose: self.ask(choose, task, settings)
+        if task.kind in self.tasks:
+            return lambda choose: self.ask(choose, task, settings)
+        if "classification" not in self.tasks:
+            raise SpaceError(f"space {self.name!r} is for {', '.join(self.tasks)}; the task is {task.kind}")
+        plain = replace(task, kind="classification")
+        return lambda choose: with_task(self.ask(choose, plain, settings), task.kind)
 
 
 def ascending(values: tuple[Number, ...]) -> tuple[Number, ...]:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +89,14 @@ def load_weights(network: nn.Module, path: Path, sha256: str) -> None:
 
 
 def save_checkpoint(network: nn.Module, progress: Progress, folder: Path, run: str) -> SavedFile:
-    """Weights, optimiser, loss scaler and reports after the last epoch of ``progress``; ``run`` says of what.
+    """Weights, their average, optimiser, loss scaler and reports after the last epoch; ``run`` says of what.
 
     The checkpoint before it is removed. Raises OSError.
     """
     tensors = {f"model.{name}": tensor for name, tensor in cpu_state(network).items()}
     tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
+    if progress.average is not None:
+        tensors |= {f"average.{name}": tensor for name, tensor in cpu_state(progress.average).items()}
     state = progress.optimizer.state_dict()
     plain: dict[str, dict[str, Any]] = {}
     for index, values in state["state"].items():
@@ -105,7 +107,7 @@ def save_checkpoint(network: nn.Module, progress: Progress, folder: Path, run: s
                 plain.setdefault(str(index), {})[name] = value
     body = {
         "run": run,
-        "history": [asdict(report) for report in progress.history],
+        "history": [report.flat() for report in progress.history],
         "optimizer": {"groups": state["param_groups"], "plain": plain},
         "scaler": progress.scaler.state_dict(),
         "best_epoch": progress.best_epoch,
@@ -137,10 +139,11 @@ def load_checkpoint(network: nn.Module, progress: Progress, folder: Path, run: s
         body = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["progress"])
         if body["run"] != run:
             raise CheckpointError(f"{path} belongs to another run: {body['run']!r}; allowed: {run!r}")
-        history = [EpochReport(**report) for report in body["history"]]
+        history = [EpochReport.from_flat(report) for report in body["history"]]
         optimizer_state = _optimizer_state(progress.optimizer, tensors, body["optimizer"])
-        weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-        network.load_state_dict(weights, strict=True)
+        network.load_state_dict(_under("model.", tensors), strict=True)
+        if progress.average is not None:
+            progress.average.load_state_dict(_under("average.", tensors), strict=True)
         progress.optimizer.load_state_dict(optimizer_state)
         if body["scaler"]:
             progress.scaler.load_state_dict(body["scaler"])
@@ -150,8 +153,13 @@ def load_checkpoint(network: nn.Module, progress: Progress, folder: Path, run: s
         raise CheckpointError(f"{path} does not fit its run: {type(error).__name__}: {error}") from error
     progress.history[:] = history
     progress.best_epoch = body["best_epoch"]
-    progress.best = {name.removeprefix("best."): t for name, t in tensors.items() if name.startswith("best.")}
+    progress.best = _under("best.", tensors)
     return len(history)
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with ``prefix``, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def remove_checkpoint(folder: Path) -> None:

@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Format = Literal["digits", "idx", "cifar10", "cifar100", "folder", "npz", "plugin"]
+Format = Literal["digits", "idx", "cifar10", "cifar100", "folder", "npz", "masks", "scenes", "plugin"]
 Part = Literal["train", "test"]
+UNKNOWN = 255
+"""Label of a pixel that nobody knows: it enters neither the loss nor the scores."""
 
 
 class DataError(ValueError):
@@ -43,13 +45,45 @@ class DatasetSpec(BaseModel):
     )
 
 
+class SceneSpec(BaseModel):
+    """Scenes of real digits or garments on a canvas, drawn by seed: the same pixels on every machine.
+
+    Every scene takes its objects from one of 20 pools of source images, and a split keeps pools together; the test part
+    is made of source images of the test part: no source image is on both sides.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    objects: Literal["digits", "garments"] = Field("digits", description="What lies on the canvas.")
+    task: Literal["segmentation", "localisation"] = Field(
+        "segmentation", description="Several objects with a label a pixel (0 is the background), or one with its box."
+    )
+    size: int = Field(32, ge=16, le=512, description="Height and width of the canvas in pixels.")
+    most: int = Field(3, ge=1, le=16, description="Objects of a scene at most, at least 1; a box is around one alone.")
+    smallest: float = Field(0.3, gt=0.05, le=1, description="Height of an object at least, as a share of the canvas.")
+    largest: float = Field(0.6, gt=0.05, le=1, description="Height of an object at most, as a share of the canvas.")
+    noise: int = Field(32, ge=0, le=255, description="Brightest pixel of the random background.")
+    train: int = Field(2000, ge=40, le=1_000_000, description="Scenes for training and validation.")
+    test: int = Field(500, ge=1, le=1_000_000, description="Scenes for the test.")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of everything that is drawn.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> SceneSpec:
+        if self.smallest > self.largest:
+            raise ValueError(f"smallest is {self.smallest}, above largest {self.largest}")
+        return self
+
+
 class DatasetSource(BaseModel):
     """Where a data set lies. ``path`` is a folder, for npz a file; it counts only inside the configured roots.
 
     - idx: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-…, each plain or .gz
     - cifar10: data_batch_*.bin, test_batch.bin; cifar100: train.bin, test.bin
     - folder: train/<class>/*.png, and test/<class>/*.png if there is a test part
-    - npz: x_train, y_train, x_test, y_test, or x and y
+    - npz: x_train, y_train, x_test, y_test, or x and y; for segmentation masks_train, … in place of y; for localisation
+      boxes_train, … beside y
+    - masks: train/images/<name>.png and train/masks/<name>.png, test/… likewise; labels.txt may name the classes
+    - scenes: drawn as ``scenes`` says
     - plugin: ``path`` is the name in the entry point group nas.datasets
     """
 
@@ -57,7 +91,16 @@ class DatasetSource(BaseModel):
 
     name: str = Field(min_length=1, max_length=200, description="Name by which searches refer to it.")
     format: Format = Field(description="How the files are written.")
-    path: str = Field(default="", max_length=4096, description="Folder, or file of an npz; empty for digits.")
+    path: str = Field(default="", max_length=4096, description="Folder, or file of an npz; empty for digits, scenes.")
+    scenes: SceneSpec | None = Field(default=None, description="What is drawn, for format scenes.")
+
+    @model_validator(mode="after")
+    def _draws(self) -> DatasetSource:
+        if (self.format == "scenes") != (self.scenes is not None):
+            raise ValueError(
+                f"format {self.format!r} with scenes {self.scenes}; allowed: scenes for format 'scenes' alone"
+            )
+        return self
 
 
 def inside(path: str | Path, roots: Iterable[str | Path]) -> Path:

@@ -10,14 +10,17 @@ import contextlib
 import faulthandler
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from traceback import format_stack
-from typing import IO, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from workers.assignment import Assignment, Failure
 from workers.containment import CappedLog, adopt_orphans, children, deadline, kill_children
 from workers.ending import LOG, TRACE, write_birth, write_failure
+
+if TYPE_CHECKING:
+    from workers.run import Member
 
 Report = dict[str, Any]
 
@@ -30,16 +33,18 @@ class Candidate:
     """
 
     def __init__(self) -> None:
-        from workers.run import warm_up  # brings torch, which whoever makes the actor does not need
-
         self._reports: Iterator[Report] | None = None
         adopt_orphans()
-        warm_up()
         self._note_exits()
 
-    def ready(self) -> int:
-        """Answers when the process is up: its number."""
-        return os.getpid()
+    def placed(self) -> None:
+        """Answers when a machine has room for the process, which then needs seconds until it is ``ready``."""
+
+    def ready(self) -> None:
+        """Answers when torch is loaded."""
+        from workers.run import warm_up  # not above: whoever makes the actor does not need torch
+
+        warm_up()
 
     def step(self, assignment: str | None = None) -> Report:
         """The next report, of a new assignment where one is given, as JSON; {} when the candidate has ended.
@@ -61,11 +66,11 @@ class Candidate:
             self._die_if_poisoned(report)
         return report
 
-    def test(self, assignment: str, weights_path: str, sha256: str) -> dict[str, float]:
-        """``run.test_accuracy`` of an assignment as JSON."""
-        from workers.run import test_accuracy
+    def test(self, assignment: str, weights_path: str, sha256: str, members: Sequence[Member]) -> dict[str, float]:
+        """``run.scores_on_test`` of an assignment as JSON."""
+        from workers.run import scores_on_test
 
-        return test_accuracy(Assignment.model_validate_json(assignment), weights_path, sha256)
+        return scores_on_test(Assignment.model_validate_json(assignment), weights_path, sha256, members)
 
     def _begin(self, assignment: Assignment) -> None:
         from workers.run import run

@@ -5,9 +5,11 @@ Every field is bounded and described, because the form, the API and the document
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+
+from workers.recipes import completed
 
 
 class RecipePart(BaseModel):
@@ -42,6 +44,17 @@ class AdamW(RecipePart):
     weight_decay: float = Field(default=0.01, ge=0, le=10, description="Share of a weight that is taken off, times lr.")
 
 
+class RmsProp(RecipePart):
+    """s = decay · s + (1 − decay) · g²; v = momentum · v + g / (√s + epsilon); w = w − lr · v (Hinton, lecture 6)."""
+
+    name: Literal["rmsprop"] = "rmsprop"
+    lr: float = Field(default=0.016, gt=0, le=10, description="Highest learning rate, reached after the warm-up.")
+    decay: float = Field(default=0.9, ge=0, lt=1, description="Decay of the mean of squared gradients.")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Share of the last step that is repeated.")
+    epsilon: float = Field(default=0.001, gt=0, le=10, description="Added to the root of the mean of squares.")
+    weight_decay: float = Field(default=0.00001, ge=0, le=1, description="L2 penalty, added to the gradient.")
+
+
 class Schedule(RecipePart):
     """What every schedule has: lr rises linearly from 0 during the warm-up."""
 
@@ -69,10 +82,12 @@ class Linear(Schedule):
 
 
 class Step(Schedule):
-    """lr(epoch) = lr · factor^⌊epoch / every_epochs⌋."""
+    """lr(epoch) = lr · factor^⌊epoch / every_epochs⌋, the first epoch being 0."""
 
     name: Literal["step"] = "step"
-    every_epochs: int = Field(default=10, ge=1, le=10_000, description="Epochs between two steps.")
+    every_epochs: Annotated[int | float, WithJsonSchema({"type": "number", "minimum": 1, "maximum": 10_000})] = Field(
+        default=10, ge=1, le=10_000, description="Epochs between two steps; a fraction such as 2.4 is allowed."
+    )
     factor: float = Field(default=0.1, gt=0, lt=1, description="What lr is multiplied by at a step.")
 
 
@@ -89,13 +104,18 @@ class Plateau(Schedule):
     )
 
 
-AnyOptimizer = Annotated[Sgd | AdamW, Field(discriminator="name")]
+AnyOptimizer = Annotated[Sgd | AdamW | RmsProp, Field(discriminator="name")]
 AnySchedule = Annotated[Constant | Cosine | Linear | Step | Plateau, Field(discriminator="name")]
 Augmentation = Literal["none", "crop", "flip", "crop-flip", "cutout", "crop-cutout", "flip-cutout", "crop-flip-cutout"]
 
 
 class Recipe(RecipePart):
-    """The training recipe of a search. The defaults are the ones of a residual network on small images."""
+    """The training recipe of a search. The defaults are the ones of a residual network on small images.
+
+    ``{"name": "resnet", ...}`` starts from a published recipe, see ``workers.recipes``; other fields override its own.
+    """
+
+    name: str = Field(default="", max_length=40, description="Published recipe that it started from; empty: none.")
 
     batch_size: int = Field(
         default=128,
@@ -132,3 +152,81 @@ class Recipe(RecipePart):
     channels_last: bool = Field(
         default=True, description="NHWC memory layout of the convolutions: faster, the same results."
     )
+    init: Literal["torch", "he", "xavier", "normal"] = Field(
+        default="torch",
+        description="Fresh weights: torch's own; normal with variance 2 / fan-out (He); uniform with variance 2 / "
+        "(fan-in + fan-out) (Glorot); normal with deviation 0.01. Biases are 0 but for torch's.",
+    )
+    lr_batch: int | None = Field(
+        default=None,
+        ge=1,
+        le=65_536,
+        description="Batch size that lr is meant for: lr is used times batch_size / lr_batch; null: as it is.",
+    )
+    class_weights: Literal["none", "inverse", "enet"] = Field(
+        default="none",
+        description="Weight of a class (of its pixels) in the loss, by its share p: none; 1 / (classes · p); "
+        "1 / ln(1.02 + p), as in ENet.",
+    )
+    box_weight: float = Field(
+        default=5.0, ge=0, le=1000, description="What the loss of the box counts for beside the class's: localisation."
+    )
+    mixup: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="α of mixup: images and losses of pairs mixed with λ from Beta(α, α); 0: none (Zhang et al. 2018).",
+    )
+    ema_decay: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Keep a moving average of the weights with this decay, and evaluate and export that; null: none.",
+    )
+    drop_path: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Highest probability that a residual branch is dropped for an image, in blocks with a drop path.",
+    )
+    drop_path_over: Literal["constant", "depth", "epochs", "depth-epochs"] = Field(
+        default="depth",
+        description="How the probability rises to drop_path: not at all, with depth (stochastic depth), with the "
+        "epochs (scheduled drop path), or both.",
+    )
+    auxiliary_weight: float = Field(
+        default=0.3,
+        ge=0,
+        le=10,
+        description="What the loss of an auxiliary head counts for, where there are any; 0: none.",
+    )
+    test_views: Literal["one", "flip", "ten-crop"] = Field(
+        default="one",
+        description="Views whose probabilities are averaged in a second figure of full trainings and of the test: the "
+        "image and its mirror image, or ten crops. Classification alone.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published(cls, given: Any) -> Any:
+        """Fill in what the recipe called ``name`` says. Raises ValueError for an unknown name."""
+        if isinstance(given, dict) and given.get("name"):
+            return completed(given)
+        return given
+
+    @property
+    def highest_lr(self) -> float:
+        """lr after the warm-up, in proportion to the batch where lr_batch says so."""
+        return self.optimizer.lr * (self.batch_size / self.lr_batch if self.lr_batch else 1.0)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides a training, as JSON: options that were added later only where they are used."""
+        added = {name for name in ADDED if getattr(self, name) == Recipe.model_fields[name].default}
+        return self.model_dump(mode="json", exclude={"name", *added})
+
+
+ADDED = (
+    "init", "lr_batch", "class_weights", "box_weight", "mixup", "ema_decay", "drop_path", "drop_path_over",
+    "auxiliary_weight", "test_views",
+)  # fmt: skip
+"""Fields that recipes of earlier versions lack: at their defaults an evaluation keeps the key it had."""

@@ -9,8 +9,8 @@ import importlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,17 @@ from workers.checkpoint import CheckpointError
 from workers.containment import data_bytes, memory_limit
 from workers.datasets import DataError, Dataset, load, load_test
 from workers.ending import LOG, EvaluationError, failure_of, is_out_of_memory
-from workers.training import EpochReport, Progress, evaluate_split, prepare, train
+from workers.tasks import TASKS
+from workers.training import (
+    EpochReport,
+    Progress,
+    evaluate_split,
+    loss_options,
+    prepare,
+    probabilities,
+    scores_of,
+    train,
+)
 
 WEIGHTS = "weights.safetensors"
 Report = dict[str, Any]
@@ -126,9 +136,9 @@ def _trained(assignment: Assignment, folder: Path) -> Iterator[Report]:
         for past in progress.history[:done]:
             last = past.epoch == assignment.epochs
             yield {
-                **asdict(past),
+                **past.flat(),
                 **extra,
-                **(_kept(assignment, progress, folder) if last else {}),
+                **(_kept(assignment, progress, folder, network, data, device) if last else {}),
                 "replayed": True,
                 "done": last,
             }
@@ -136,11 +146,12 @@ def _trained(assignment: Assignment, folder: Path) -> Iterator[Report]:
     for report in train(network, data, assignment.recipe, assignment.epochs, assignment.seed, device, progress):
         last = report.epoch == assignment.epochs
         if assignment.keep_weights or assignment.final:
-            keep_best(progress, network, report)
+            keep_best(progress, network, report, data.task)
         if not last and time.perf_counter() - saved_at >= assignment.checkpoint_seconds:
             checkpoint.save_checkpoint(network, progress, folder, identity)
             saved_at = time.perf_counter()
-        yield {**asdict(report), **extra, **(_kept(assignment, progress, folder) if last else {}), "done": last}
+        kept = _kept(assignment, progress, folder, network, data, device) if last else {}
+        yield {**report.flat(), **extra, **kept, "done": last}
 
 
 def _load(assignment: Assignment, device: torch.device) -> Dataset:
@@ -162,6 +173,8 @@ def matching(data: Dataset, task: Task) -> Dataset:
     """The data set for networks of ``task``, resized where height or width differ. Raises DataError."""
     if data.input_shape[0] != task.input_shape[0]:
         raise DataError(f"{data.name} has {data.input_shape[0]} channels; the architecture wants {task.input_shape[0]}")
+    if data.task != task.kind:
+        raise DataError(f"{data.name} is for {data.task}; the architecture is for {task.kind}")
     if data.classes != task.classes:
         raise DataError(f"{data.name} has {data.classes} classes; the architecture has {task.classes} outputs")
     return data if data.input_shape == task.input_shape else data.resized(task.input_shape[1:])
@@ -171,7 +184,7 @@ def identity_of(assignment: Assignment, data: Dataset) -> str:
     """SHA-256 of everything that decides what is trained: a checkpoint of another run is never taken up."""
     parts = {
         "architecture": assignment.architecture,
-        "recipe": assignment.recipe.model_dump(),
+        "recipe": assignment.recipe.identity(),
         "epochs": assignment.epochs,
         "seed": assignment.seed,
         "data": data.content_hash,
@@ -179,49 +192,89 @@ def identity_of(assignment: Assignment, data: Dataset) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def keep_best(progress: Progress, network: nn.Module, report: EpochReport) -> None:
-    """Keep the weights of the epoch with the best validation accuracy, of equals the lowest validation loss."""
+def keep_best(progress: Progress, network: nn.Module, report: EpochReport, task: str) -> None:
+    """Keep the weights of the epoch with the best validation score of the task, of equals the lowest loss."""
+    score = f"val_{TASKS[task].metrics[0]}"
     if progress.best_epoch:
         best = progress.history[progress.best_epoch - 1]
-        if (report.val_accuracy, -report.val_loss) <= (best.val_accuracy, -best.val_loss):
+        if (report.scores[score], -report.val_loss) <= (best.scores[score], -best.val_loss):
             return
     progress.best_epoch = report.epoch
-    progress.best = {name: tensor.clone() for name, tensor in checkpoint.cpu_state(network).items()}
+    state = checkpoint.cpu_state(progress.evaluated(network))
+    progress.best = {name: tensor.clone() for name, tensor in state.items()}
 
 
-def _kept(assignment: Assignment, progress: Progress, folder: Path) -> Report:
-    """Save the best epoch's weights where they are wanted, and say where they are."""
+def _kept(
+    assignment: Assignment,
+    progress: Progress,
+    folder: Path,
+    network: nn.Module,
+    data: Dataset,
+    device: torch.device,
+) -> Report:
+    """Save the best epoch's weights where they are wanted, and say where they are, and how they do on several views."""
     if not (assignment.keep_weights or assignment.final):
         return {}
     metadata = {"search": assignment.search_id, "trial": str(assignment.trial), "epoch": str(progress.best_epoch)}
     saved = checkpoint.save_weights(progress.best, folder / WEIGHTS, metadata)
+    viewed: Report = {}
+    if assignment.final and assignment.recipe.test_views != "one":
+        network.load_state_dict(progress.best)
+        found = probabilities([(network, data.validation.size)], data.validation, assignment.recipe, device,
+                              assignment.recipe.test_views)  # fmt: skip
+        viewed = {f"val_{name}_views": value for name, value in scores_of(found, data.validation).items()}
     return {
         "weights_path": saved.path,
         "weights_sha256": saved.sha256,
         "weights_bytes": saved.bytes,
         "weights_epoch": progress.best_epoch,
+        **viewed,
     }
 
 
-def test_accuracy(assignment: Assignment, weights_path: str | Path, sha256: str) -> dict[str, float]:
-    """``test_accuracy`` and ``test_loss`` of saved weights: the only place that opens the test part.
+@dataclass(frozen=True)
+class Member:
+    """One trained network of an ensemble: its architecture as JSON, and its weights."""
 
-    Raises CheckpointError, DataError, ArchitectureError.
+    architecture: dict[str, Any]
+    weights_path: str
+    sha256: str
+
+
+def scores_on_test(
+    assignment: Assignment, weights_path: str | Path, sha256: str, ensemble: Sequence[Member] = ()
+) -> dict[str, float]:
+    """``test_loss`` and the task's scores (``test_accuracy``, …) of saved weights: nothing else opens the test part.
+
+    Where the recipe asks for several views, ``test_accuracy_views`` and so on are those of the mean over them. With an
+    ``ensemble``, ``ensemble_val_accuracy``, ``ensemble_test_accuracy`` and so on are those of the mean of its members'
+    probabilities. Raises CheckpointError, DataError, ArchitectureError.
     """
     device = choose_device(assignment.gpus, Path(assignment.directory))
-    architecture = Architecture.from_json(assignment.architecture)
-    network, _ = _start(assignment, architecture, device)
-    checkpoint.load_weights(network, Path(weights_path), sha256)
-    matching(_load(assignment, device), architecture.task)
+    recipe = assignment.recipe
+    network, size = _trained_network(assignment, Member(assignment.architecture, str(weights_path), sha256), device)
+    data = matching(_load(assignment, device), Architecture.from_json(assignment.architecture).task)
     assert assignment.dataset is not None, "Assignment checks it"
-    test = load_test(
-        assignment.dataset, assignment.data_roots, assignment.source, device, architecture.task.input_shape[1:]
-    )
-    loss, accuracy = evaluate_split(network, test, assignment.recipe, device)
-    return {"test_loss": loss, "test_accuracy": accuracy, "test_images": float(len(test.labels))}
+    test = load_test(assignment.dataset, assignment.data_roots, assignment.source, device, size)
+    loss, scores = evaluate_split(network, test, recipe, device, loss_options(recipe, data))
+    figures = {f"test_{name}": value for name, value in scores.items()}
+    if recipe.test_views != "one":
+        found = probabilities([(network, size)], test, recipe, device, recipe.test_views)
+        figures |= {f"test_{name}_views": value for name, value in scores_of(found, test).items()}
+    if ensemble:
+        members = [_trained_network(assignment, member, device) for member in ensemble]
+        for part, split in (("val", data.validation), ("test", test)):
+            together = scores_of(probabilities(members, split, recipe, device), split)
+            figures |= {f"ensemble_{part}_{name}": value for name, value in together.items()}
+    return {"test_loss": loss, **figures, "test_images": float(len(test.labels))}
 
 
-test_accuracy.__test__ = False  # type: ignore[attr-defined]  # pytest must not take it for a test
+def _trained_network(assignment: Assignment, member: Member, device: torch.device) -> tuple[nn.Module, tuple[int, int]]:
+    """A network with its trained weights, and the height and width it wants."""
+    architecture = Architecture.from_json(member.architecture)
+    network, _ = _start(assignment, architecture, device)
+    checkpoint.load_weights(network, Path(member.weights_path), member.sha256)
+    return network, architecture.task.input_shape[1:]
 
 
 def _drilled(assignment: Assignment, folder: Path) -> Iterator[Report]:

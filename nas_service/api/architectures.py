@@ -19,6 +19,7 @@ from nas_service.errors import InvalidRequest, NotFound
 from nas_service.search.plan import cost_metrics
 from nas_service.search.request import Strict
 from search_spaces.architecture import Architecture, ArchitectureError, Task
+from search_spaces.auxiliary import without_auxiliary
 from search_spaces.build import walk
 from search_spaces.catalogue import REFERENCES, unknown
 from search_spaces.cost import costs_of
@@ -204,7 +205,7 @@ def get_graph(
 
 @router.get("/{fingerprint}/code", response_class=PlainTextResponse)
 def get_code(fingerprint: str, _: Viewer, state: StateDep) -> PlainTextResponse:
-    """The stand-alone model.py."""
+    """The stand-alone model.py, without auxiliary heads."""
     with state.database.read() as session:
         architecture = Architecture.from_json(_find(session, fingerprint).architecture)
-    return PlainTextResponse(source(architecture), media_type="text/x-python")
+    return PlainTextResponse(source(without_auxiliary(architecture)), media_type="text/x-python")

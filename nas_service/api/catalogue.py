@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
@@ -16,12 +16,15 @@ from nas_service.search.plan import cost_metrics, space_options
 from nas_service.search.request import SearchRequest, Strict
 from nas_service.strategies import STRATEGIES
 from search_spaces.architecture import ArchitectureError, Task
+from search_spaces.auxiliary import without_auxiliary
 from search_spaces.build import resolved
 from search_spaces.catalogue import BLOCKS, REFERENCES, SPACES, UnknownNameError, block_schema
 from search_spaces.catalogue import reference as find_reference
 from search_spaces.choose import Recorder, SpaceError, replay, sample
 from search_spaces.cost import costs
 from search_spaces.rules import RULES
+from workers.recipe import Recipe
+from workers.recipes import RECIPES
 
 router = APIRouter(prefix="/v1", tags=["catalogue"])
 
@@ -32,6 +35,9 @@ class SampleRequest(Strict):
     options: dict[str, Any] = Field(default_factory=dict, description="options of the space")
     input_shape: list[int] = Field([1, 28, 28], min_length=3, max_length=3, description="channels, height, width")
     classes: int = Field(10, ge=1, le=100_000, description="number of labels")
+    task: Literal["classification", "segmentation", "localisation"] = Field(
+        "classification", description="what the networks are for"
+    )
     count: int = Field(1, ge=1, le=50, description="architectures to draw")
     seed: int = Field(0, ge=0, le=2**31 - 1)
     decisions: dict[str, bool | int | float | str] = Field(
@@ -87,13 +93,19 @@ def _described(name: str, task: Task) -> tuple[tuple[Decision, ...], Outlook]:
     return tuple(decisions_of(ask, name, 0)), outlook_of(lambda choose: resolved(ask(choose)), name, 0)
 
 
-def _task(shape: list[int], classes: int) -> Task:
-    return Task((shape[0], shape[1], shape[2]), classes)
+def _task(shape: list[int], classes: int, kind: str = "classification") -> Task:
+    return Task((shape[0], shape[1], shape[2]), classes, kind)
 
 
 def _space(name: str) -> dict[str, Any]:
     space = SPACES[name]
-    return {"name": name, "summary": space.summary, "source": space.source, "options": space.config.model_json_schema()}
+    return {
+        "name": name,
+        "summary": space.summary,
+        "source": space.source,
+        "tasks": space.tasks,
+        "options": space.config.model_json_schema(),
+    }
 
 
 @router.post("/spaces/{name}/samples")
@@ -105,16 +117,17 @@ def sample_space(name: str, body: SampleRequest, _: Viewer) -> dict[str, Any]:
     rng = random.Random(body.seed)
     samples = []
     try:
-        task = _task(body.input_shape, body.classes)
+        task = _task(body.input_shape, body.classes, body.task)
+        ask = space.bound(task, config)
         for _number in range(body.count):
             recorder = Recorder(replay(body.decisions, sample(rng)))
-            architecture = resolved(space.ask(recorder, task, config))
+            architecture = resolved(ask(recorder))
             found = {
                 "decisions": recorder.decisions,
                 "fingerprint": architecture.fingerprint(),
                 "architecture": architecture.to_json(),
             }
-            samples.append({**found, "costs": cost_metrics(costs(architecture))})
+            samples.append({**found, "costs": cost_metrics(costs(without_auxiliary(architecture)))})
             unknown = set(body.decisions) - {q.name for q in recorder.questions}
             if unknown:
                 raise InvalidRequest(f"decisions {sorted(unknown)} are not asked by this space", pointer="/decisions")
@@ -122,7 +135,7 @@ def sample_space(name: str, body: SampleRequest, _: Viewer) -> dict[str, Any]:
         raise InvalidRequest(
             str(error), pointer="/decisions" if isinstance(error, SpaceError) else "/input_shape"
         ) from error
-    found_outlook: Outlook = outlook_of(lambda choose: resolved(space.ask(choose, task, config)), name, body.seed)
+    found_outlook: Outlook = outlook_of(lambda choose: resolved(ask(choose)), name, body.seed)
     return {"samples": samples, "outlook": vars(found_outlook)}
 
 
@@ -200,6 +213,32 @@ def get_strategy(name: str, _: Viewer) -> dict[str, Any]:
 def _strategy(name: str) -> dict[str, Any]:
     entry = STRATEGIES[name]
     return {"name": name, "summary": entry.summary, "source": entry.source, "options": entry.config.model_json_schema()}
+
+
+@router.get("/recipes")
+def list_recipes(_: Viewer) -> list[dict[str, Any]]:
+    """Published training recipes."""
+    return [_recipe(name) for name in RECIPES]
+
+
+@router.get("/recipes/{name}")
+def get_recipe(name: str, _: Viewer) -> dict[str, Any]:
+    """One published recipe: what it sets, and the whole recipe that ``{"recipe": {"name": name}}`` stands for."""
+    if name not in RECIPES:
+        raise NotFound(f"no recipe {name!r}; there are: {', '.join(RECIPES)}")
+    return _recipe(name)
+
+
+def _recipe(name: str) -> dict[str, Any]:
+    recipe = RECIPES[name]
+    return {
+        "name": name,
+        "summary": recipe.summary,
+        "source": recipe.source,
+        "notes": recipe.notes,
+        "options": dict(recipe.options),
+        "recipe": Recipe.model_validate({"name": name}).model_dump(mode="json"),
+    }
 
 
 @router.get("/search-schema")

@@ -81,19 +81,20 @@ def create_search(
 ) -> SearchView | DryRun:
     """Start a search. With ``dry_run=true`` nothing is stored."""
     source, info = described(body.dataset, state.database, state.settings)
-    plan = make_plan(body, source, info, state.settings)
+    wanted = body.settled(info.task)
+    plan = make_plan(wanted, source, info, state.settings)
     found = outlook(plan)
     found.check()
     if dry_run:
         response.status_code = 200
-        return DryRun(request=body.model_dump(mode="json"), outlook=found)
+        return DryRun(request=wanted.model_dump(mode="json"), outlook=found)
     scope, content = f"POST /v1/searches {who.id}", body.model_dump(mode="json")
 
     def work(session: Session) -> tuple[str, bool]:
         before = idempotency.known(session, scope, key, content)
         if before is not None:
             return before, False
-        search = status.create(session, body, f"{body.space['name']} on {info.name}")
+        search = status.create(session, wanted, f"{body.space['name']} on {info.name}")
         idempotency.remember(session, scope, key, content, search.id)
         return search.id, True
 

@@ -1,4 +1,4 @@
-"""``nas space``, ``nas strategy``, ``nas dataset``, ``nas token``: what there is."""
+"""``nas space``, ``nas strategy``, ``nas recipe``, ``nas dataset``, ``nas token``: what there is."""
 
 from __future__ import annotations
 
@@ -121,6 +121,32 @@ def strategy_show(context: click.Context, name: str) -> None:
 
 
 @click.group()
+def recipe() -> None:
+    """Look at published training recipes."""
+
+
+@recipe.command("ls")
+@click.pass_context
+def recipe_ls(context: click.Context) -> None:
+    """List recipes."""
+    with connect(context) as client:
+        found = client.request("GET", "/v1/recipes")
+    show(context, found, table([[r["name"], r["summary"]] for r in found], ["recipe", "how it trains"]))
+
+
+@recipe.command("show")
+@click.argument("name")
+@click.pass_context
+def recipe_show(context: click.Context, name: str) -> None:
+    """Show what a recipe sets; a request's {"recipe": {"name": NAME}} starts from it."""
+    with connect(context) as client:
+        found = client.request("GET", f"/v1/recipes/{name}")
+    options = table([[key, json.dumps(value)] for key, value in found["options"].items()], ["option", "value"])
+    text = f"{found['summary']}\n{found['source']}\n\n{options}"
+    show(context, found, f"{text}\n\n{found['notes']}" if found["notes"] else text)
+
+
+@click.group()
 def dataset() -> None:
     """Look at data sets, register your own."""
 
@@ -138,6 +164,7 @@ def dataset_ls(context: click.Context) -> None:
         rows.append(
             [
                 d["name"],
+                info.get("task"),
                 shape,
                 info.get("classes"),
                 info.get("train"),
@@ -145,20 +172,24 @@ def dataset_ls(context: click.Context) -> None:
                 d["problem"] or d["source"]["path"],
             ]
         )
-    show(context, found, table(rows, ["data set", "image", "classes", "train", "test", "where"]))
+    show(context, found, table(rows, ["data set", "task", "image", "classes", "train", "test", "where"]))
 
 
 @dataset.command("add")
 @click.argument("name")
-@click.argument("kind", type=click.Choice(["npz", "folder", "idx", "cifar10", "cifar100"]))
+@click.argument("kind", type=click.Choice(["npz", "folder", "idx", "cifar10", "cifar100", "masks", "scenes"]))
 @click.argument("path")
 @click.pass_context
 def dataset_add(context: click.Context, name: str, kind: str, path: str) -> None:
-    """Register files that lie inside the server's data folders."""
+    """Register files that lie inside the server's data folders; for scenes PATH is what to draw, as JSON."""
+    try:
+        place = {"scenes": json.loads(path)} if kind == "scenes" else {"path": path}
+    except ValueError as error:
+        raise click.BadParameter(f"{path!r} is no JSON: {error}", param_hint="PATH") from error
     with connect(context) as client:
-        found = client.request("POST", "/v1/datasets", body={"name": name, "format": kind, "path": path})
+        found = client.request("POST", "/v1/datasets", body={"name": name, "format": kind, **place})
     info = found["info"]
-    text = f"data set {name}: {info['train']} + {info['test']} images, {info['classes']} classes"
+    text = f"data set {name}: {info['train']} + {info['test']} images, {info['classes']} classes, for {info['task']}"
     show(context, found, text)
 
 
@@ -206,4 +237,4 @@ def token_rm(context: click.Context, token_id: str) -> None:
         client.request("DELETE", f"/v1/tokens/{token_id}")
 
 
-COMMANDS = (space, rule, strategy, dataset, token)
+COMMANDS = (space, rule, strategy, recipe, dataset, token)

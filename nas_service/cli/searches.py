@@ -79,9 +79,14 @@ def summary(search: dict[str, Any]) -> str:
         lines.append(f"  reason   {search['reason']}")
     winner = search["winner"]
     if winner:
-        tested = f", test accuracy {figure(winner['test']['test_accuracy'])}" if winner.get("test") else ""
-        accuracy = f"val_accuracy {figure(winner['val_accuracy'].get('mean'))} over {len(winner['seeds'])} seeds"
-        lines.append(f"  winner   trial {winner['trial']}, {accuracy}{tested}")
+        score = winner.get("score") or {"metric": "val_accuracy", **winner["val_accuracy"]}
+        name = score["metric"].replace("val_", "test_")
+        tested = f", {name} {figure(winner['test'][name])}" if winner.get("test") else ""
+        reached = f"{score['metric']} {figure(score.get('mean'))} over {len(winner['seeds'])} seeds"
+        lines.append(f"  winner   trial {winner['trial']}, {reached}{tested}")
+        together = winner.get("ensemble")
+        if together:
+            lines.append(f"  ensemble of {len(together['members'])}, {name} {figure(together[name])}")
     return "\n".join(lines)
 
 
@@ -214,6 +219,9 @@ def trial_ls(context: click.Context, search_id: str, state: str | None) -> None:
     """List the trials of a search."""
     with connect(context) as client:
         found = list(client.trials(search_id, state))
+        objectives = client.search(search_id)["request"]["objectives"]
+    named = [o["metric"] for o in objectives if o["metric"].startswith("val_") and o["metric"] != "val_loss"]
+    score = (named or ["val_accuracy"])[0]
     rows = []
     for t in found:
         metrics, failure = t["metrics"], t["failure"]
@@ -228,12 +236,12 @@ def trial_ls(context: click.Context, search_id: str, state: str | None) -> None:
             t["number"],
             t["state"],
             t["epoch"],
-            figure(metrics.get("val_accuracy")),
+            figure(metrics.get(score)),
             figure(metrics.get("params")),
             figure(metrics.get("macs")),
         ]
         rows.append([*row, duration(t["train_seconds"]), note[:80]])
-    header = ["trial", "state", "epoch", "val_accuracy", "params", "macs", "trained", "note"]
+    header = ["trial", "state", "epoch", score, "params", "macs", "trained", "note"]
     show(context, found, table(rows, header) if rows else "no trials yet")
 
 

@@ -16,7 +16,7 @@ from nas_service.export import conversion
 from search_spaces.architecture import Architecture
 
 
-def step(job: Mapping[str, Any]) -> dict[str, float]:
+def step(job: Mapping[str, Any]) -> Mapping[str, float | None]:
     folder = Path(job["folder"])
     match job["step"]:
         case "network":

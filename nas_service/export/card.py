@@ -7,6 +7,31 @@ from collections.abc import Sequence
 
 from nas_service.export.content import FormatReport, PackageContent
 
+NETWORKS = {
+    "classification": "An image classifier for {} classes",
+    "segmentation": "A network that gives each pixel of an image one of {} classes",
+    "localisation": "An image classifier for {} classes that also finds the object's box",
+}
+OUTPUTS = {
+    "classification": "The outputs are one logit a class.",
+    "segmentation": "The outputs are one logit a class for each pixel.",
+    "localisation": "The outputs are one logit a class, then the box: centre x, centre y, width and height as shares "
+    "of the image's width and height.",
+}
+LIMITS = {
+    "classification": "It knows {} classes and always names one of them, whatever the image shows.",
+    "segmentation": "It knows {} classes and gives each pixel one of them, whatever the image shows.",
+    "localisation": "It knows {} classes and always names one of them, with one box, whatever the image shows.",
+}
+METRICS = {
+    "accuracy": "accuracy",
+    "miou": "mean IoU",
+    "pixel_accuracy": "pixel accuracy",
+    "accuracy_at_iou50": "accuracy with an IoU of at least 0.5",
+    "iou": "IoU of the boxes",
+}
+"""What people call a score."""
+
 
 def card(content: PackageContent, fingerprint: str, formats: Sequence[FormatReport]) -> str:
     """The model card as Markdown. Holds no date: equal content gives equal text."""
@@ -39,7 +64,7 @@ def _summary(content: PackageContent) -> str:
     task = content.architecture.task
     shape = " x ".join(map(str, content.data.input_shape))
     return (
-        f"An image classifier for {task.classes} classes, images of {shape} (channels x height x width). Found by a "
+        f"{NETWORKS[task.kind].format(task.classes)}, images of {shape} (channels x height x width). Found by a "
         "neural architecture search and trained from scratch. It is plain PyTorch: `model.py` imports torch alone."
     )
 
@@ -56,7 +81,8 @@ def _use(content: PackageContent) -> str:
     return (
         f"## Use\n\n```python\n{code}\n```\n\n"
         "Needs `torch` and `safetensors`. `predict` normalises the pixels as in training; if you call the model "
-        "yourself, give it `preprocess(pixels)`, as the ONNX file and `model.pt2` want it too.\n\n"
+        "yourself, give it `preprocess(pixels)`, as the ONNX file and `model.pt2` want it too. "
+        f"{OUTPUTS[content.architecture.task.kind]}\n\n"
         "`python check.py` (with `numpy` installed) verifies every file and the outputs for the sample images."
     )
 
@@ -67,7 +93,7 @@ def percent(value: float) -> str:
 
 def _quality(content: PackageContent) -> str:
     rows = []
-    scores = content.val_accuracy
+    scores, metric = content.val_scores, METRICS.get(content.metric, content.metric)
     if scores:
         mean = sum(scores) / len(scores)
         spread = "one seed, so the spread is not known"
@@ -76,9 +102,9 @@ def _quality(content: PackageContent) -> str:
             spread = f"standard deviation {100 * deviation:.2f} points over {len(scores)} seeds: " + ", ".join(
                 percent(s) for s in scores
             )
-        rows.append(["validation accuracy", percent(mean), spread])
-    if content.test_accuracy is not None:
-        rows.append(["test accuracy", percent(content.test_accuracy), "measured once, after the search"])
+        rows.append([f"validation {metric}", percent(mean), spread])
+    if content.test_score is not None:
+        rows.append([f"test {metric}", percent(content.test_score), "measured once, after the search"])
     return "" if not rows else "## Quality\n\n" + _table(["metric", "value", "remarks"], rows)
 
 
@@ -146,11 +172,12 @@ def _making(content: PackageContent, fingerprint: str) -> str:
 
 
 def _limits(content: PackageContent) -> str:
+    metric = METRICS.get(content.metric, content.metric)
     return (
         "## Limits\n\n"
-        f"- It knows {len(content.data.label_names)} classes and always names one of them, whatever the image shows.\n"
-        "- Its accuracy was measured on data from the same source as the training data; elsewhere it may be lower.\n"
-        "- The architecture was chosen by its validation accuracy, which is therefore a little optimistic; the test "
-        "accuracy is not.\n"
+        f"- {LIMITS[content.architecture.task.kind].format(len(content.data.label_names))}\n"
+        f"- Its {metric} was measured on data from the same source as the training data; elsewhere it may be lower.\n"
+        f"- The architecture was chosen by its validation {metric}, which is therefore a little optimistic; the test "
+        f"{metric} is not.\n"
         "- Latency depends on device, batch size and software; measure on yours."
     )

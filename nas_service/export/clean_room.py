@@ -2,7 +2,7 @@
 
     python -I clean_room.py PACKAGE_FOLDER RESULT_FILE [HELD_OUT.npz]
 
-Started by path, never imported. Writes JSON: ``problems``, ``measured``, ``accuracy`` on the held-out images, versions.
+Started by path, never imported. Writes JSON: ``problems``, ``measured``, the score on the held-out images, versions.
 """
 
 from __future__ import annotations
@@ -66,22 +66,63 @@ class Blocker:
         return None
 
 
-def accuracy(folder: Path, check: ModuleType, held_out: Path) -> dict[str, float | int]:
-    """Share of held-out images whose class the package names rightly."""
+def held_out_score(folder: Path, check: ModuleType, held_out: Path) -> dict[str, float | int]:
+    """The score of the package's network on the held-out images, under the name that the task has for it."""
     import numpy as np
     import torch
 
     model_py = check.load_module(folder)
     model = model_py.load(str(folder / "model.safetensors"))
+    kind = json.loads((folder / "architecture.json").read_text())["task"]["kind"]
     with np.load(held_out, allow_pickle=False) as file:
         images, labels = file["images"], file["labels"]
-    right = 0
+    name, measure = SCORES[kind]
+    parts = []
     with torch.no_grad():
         for start in range(0, len(images), BATCH):
-            pixels = torch.from_numpy(images[start : start + BATCH])
-            answers = model(model_py.preprocess(pixels)).argmax(1).numpy()
-            right += int((answers == labels[start : start + BATCH]).sum())
-    return {"images": len(images), "accuracy": right / len(images)}
+            pixels, wanted = (torch.from_numpy(part[start : start + BATCH]) for part in (images, labels))
+            parts.append(measure(model(model_py.preprocess(pixels)), wanted))
+    right, all_of_them = (sum(column) for column in zip(*parts, strict=True))
+    scores = torch.as_tensor(right, dtype=torch.float64) / all_of_them
+    return {"images": len(images), name: float(scores[torch.isfinite(scores)].mean())}
+
+
+def count_right(outputs: Any, labels: Any) -> tuple[Any, Any]:
+    """(right, all) images."""
+    return (outputs.argmax(1) == labels).sum(), len(labels)
+
+
+def count_pixels(outputs: Any, labels: Any) -> tuple[Any, Any]:
+    """(intersection, union) of each class's pixels, [classes]; pixels labelled 255 left out."""
+    import torch
+
+    labels = labels.long()
+    if outputs.shape[2:] != labels.shape[1:]:
+        outputs = torch.nn.functional.interpolate(outputs, size=labels.shape[1:], mode="bilinear")
+    answers, known = outputs.argmax(1)[labels != 255], labels[labels != 255]
+    classes = outputs.shape[1]
+    right = torch.bincount(known[known == answers], minlength=classes)
+    union = torch.bincount(known, minlength=classes) + torch.bincount(answers, minlength=classes) - right
+    return right.double(), union.double()
+
+
+def count_boxes(outputs: Any, labels: Any) -> tuple[Any, Any]:
+    """(images whose class is right and whose box has an IoU of at least 0.5, all images)."""
+    import torch
+
+    found, wanted = outputs[:, -4:], labels[:, 1:]
+    low, high = ([b[:, :2] + side * b[:, 2:].clamp(min=0) / 2 for b in (found, wanted)] for side in (-1, 1))
+    shared = (torch.minimum(*high) - torch.maximum(*low)).clamp(min=0).prod(1)
+    areas = sum((b - a).prod(1) for a, b in zip(low, high, strict=True))
+    right = outputs[:, :-4].argmax(1) == labels[:, 0].long()
+    return (right & (shared >= 0.5 * (areas - shared))).sum(), len(labels)
+
+
+SCORES = {
+    "classification": ("accuracy", count_right),
+    "segmentation": ("miou", count_pixels),
+    "localisation": ("accuracy_at_iou50", count_boxes),
+}
 
 
 def main(folder: Path, result: Path, held_out: Path | None) -> None:
@@ -96,7 +137,7 @@ def main(folder: Path, result: Path, held_out: Path | None) -> None:
     report = {
         "problems": problems,
         "measured": measured,
-        "held_out": None if held_out is None or problems else accuracy(folder, check, held_out),
+        "held_out": None if held_out is None or problems else held_out_score(folder, check, held_out),
         "foreign_modules": sorted(OURS & {name.partition(".")[0] for name in sys.modules}),
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in ALLOWED},
     }

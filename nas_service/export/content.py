@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,13 @@ from search_spaces.choose import Scalar
 
 CHECKED_SAMPLES = 64
 """At most this many sample inputs are written."""
+
+LABEL_SHAPES: Mapping[str, Callable[[tuple[int, int, int]], tuple[int, ...]]] = {
+    "classification": lambda shape: (),
+    "segmentation": lambda shape: shape[1:],
+    "localisation": lambda shape: (5,),
+}
+"""Shape of one label by the kind of the task."""
 
 
 class ExportError(NasError):
@@ -53,21 +60,23 @@ class Latency:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Images that training never saw, as an ``.npz`` file with ``images`` [n, c, h, w] (as stored), ``labels`` [n].
+    """Images that training never saw, as an ``.npz`` file with ``images`` [n, c, h, w] (as stored), ``labels`` [n, …].
 
-    ``accuracy`` is what these very weights are known to reach on it, 0 to 1; the certificate must reach it again.
+    ``score`` is what these very weights are known to reach on it, 0 to 1; the certificate must reach it again. It is
+    the first metric of the task: accuracy, mean IoU, accuracy at IoU 0.5.
     """
 
     path: Path
-    accuracy: float | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True)
 class PackageContent:
     """Everything that a package is made of.
 
-    ``weights`` is a safetensors file with the state dict of ``build(architecture)``. ``val_accuracy``: one a seed, 0 to
-    1. ``samples`` [n, c, h, w] are stored pixels (uint8 or float32) before normalisation, ``sample_labels`` [n].
+    ``weights`` is a safetensors file with the state dict of ``build(architecture)``. ``metric`` is what the network is
+    judged by (accuracy, miou, …), ``val_scores`` are that on validation, one a seed, 0 to 1. ``samples`` [n, c, h, w]
+    are stored pixels (uint8 or float32) before normalisation, ``sample_labels`` [n, …].
     ``costs``: name to number. ``versions``: of the libraries that trained it.
     """
 
@@ -77,8 +86,9 @@ class PackageContent:
     samples: npt.NDArray[Any]
     sample_labels: npt.NDArray[Any]
     title: str = ""
-    val_accuracy: tuple[float, ...] = ()
-    test_accuracy: float | None = None
+    metric: str = "accuracy"
+    val_scores: tuple[float, ...] = ()
+    test_score: float | None = None
     costs: Mapping[str, float | int | None] = field(default_factory=dict)
     latency: tuple[Latency, ...] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
@@ -107,8 +117,9 @@ class PackageContent:
             )
         if self.samples.dtype not in (np.uint8, np.float32):
             raise ExportError(f"samples are {self.samples.dtype}; allowed: uint8, float32")
-        if self.sample_labels.shape != self.samples.shape[:1]:
-            raise ExportError(f"sample_labels have shape {self.sample_labels.shape}; allowed: {self.samples.shape[:1]}")
+        wanted = (len(self.samples), *LABEL_SHAPES[task.kind](self.data.input_shape))
+        if self.sample_labels.shape != wanted:
+            raise ExportError(f"sample_labels have shape {self.sample_labels.shape}; allowed: {wanted}")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ A conversion writes one file of the folder and returns the largest difference fr
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from pathlib import Path
 
@@ -19,16 +20,18 @@ from search_spaces.architecture import Architecture
 from search_spaces.build import build
 
 
-def write_network(folder: Path, weights: Path, samples: Path, architecture: Architecture) -> dict[str, float]:
+def write_network(folder: Path, weights: Path, samples: Path, architecture: Architecture) -> dict[str, float | None]:
     """``model.safetensors`` and ``samples.safetensors``: the weights, sample pixels, and the outputs for them.
 
     The outputs are those of the network that was trained, ``build(architecture)``; ``model.py`` must give the same.
-    Returns how much it differs, and the largest magnitude of an output.
+    ``model.fp16.safetensors`` are the weights at half the size. Returns how much the outputs differ with either, None
+    where half precision gives none that are finite, and the largest magnitude of an output.
     """
     network = build(architecture)
     network.load_state_dict(load_file(weights))
     network.eval()
-    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, folder / "model.safetensors")
+    state = {name: value.contiguous() for name, value in network.state_dict().items()}
+    save_file(state, folder / "model.safetensors")
     model_py = load_module(folder)
     with np.load(samples, allow_pickle=False) as file:
         pixels, labels = torch.from_numpy(file["pixels"]), torch.from_numpy(file["labels"])
@@ -37,10 +40,17 @@ def write_network(folder: Path, weights: Path, samples: Path, architecture: Arch
     if not torch.isfinite(outputs).all():
         raise ValueError("the network's outputs for the sample images are not all finite")
     save_file({"pixels": pixels, "labels": labels, "outputs": outputs}, folder / "samples.safetensors")
-    for name in ("model.safetensors", "samples.safetensors"):
+    halves = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+    save_file(halves, folder / "model.fp16.safetensors")
+    for name in ("model.safetensors", "samples.safetensors", "model.fp16.safetensors"):
         (folder / name).chmod(0o644)  # safetensors writes 0600
     model, inputs, expected = loaded(folder)
-    return {"max_difference": difference(model(inputs), expected), "largest_output": float(outputs.abs().max())}
+    half = difference(model_py.load(str(folder / "model.fp16.safetensors"))(inputs), expected)
+    return {
+        "max_difference": difference(model(inputs), expected),
+        "half_difference": half if math.isfinite(half) else None,
+        "largest_output": float(outputs.abs().max()),
+    }
 
 
 def loaded(folder: Path) -> tuple[nn.Module, Tensor, Tensor]:

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 import torch
+from safetensors.torch import load as parse
+from safetensors.torch import save_file
 from sqlalchemy.orm import Session
 
 from nas_service.database.session import Database
@@ -24,12 +26,15 @@ from nas_service.errors import Conflict
 from nas_service.export.content import CHECKED_SAMPLES, DataDescription, ExportError, HeldOut, Latency, PackageContent
 from nas_service.export.package import write_package, write_zip
 from nas_service.search.request import SearchRequest
+from nas_service.search.status import score_of
 from nas_service.settings import Settings, load_settings
 from search_spaces.architecture import Architecture
+from search_spaces.auxiliary import without_auxiliary
 from search_spaces.build import build
 from workers import latency
-from workers.checkpoint import load_weights
+from workers.checkpoint import read_verified
 from workers.datasets import Dataset, load
+from workers.tasks import TASKS
 
 BATCHES = (1, 32)
 """Batch sizes whose latency is measured for the card."""
@@ -46,9 +51,10 @@ def make(database: Database, settings: Settings, export_id: str) -> dict[str, An
         chosen = sa.select(Finalist).where(Finalist.search_id == search.id, Finalist.number == trial.number)
         finalists = list(session.scalars(chosen.where(Finalist.state == "completed").order_by(Finalist.seed)))
     trained = [f for f in finalists if f.weights]
+    score, own = score_of(search, [trial]), f"val_{TASKS[architecture.task.kind].metrics[0]}"
     kept = next((f for f in trained if f.seed == export.seed), None)
     if kept is None and trained:  # a finalist that did not win: its full training, not the short one of the search
-        kept = max(trained, key=lambda f: float(f.metrics.get("val_accuracy") or 0.0))
+        kept = max(trained, key=lambda f: float(f.metrics.get(score) or 0.0))
     weights = kept.weights if kept else trial.weights
     if not weights:
         raise Conflict(f"the weights of trial {trial.number} are gone")
@@ -60,7 +66,7 @@ def make(database: Database, settings: Settings, export_id: str) -> dict[str, An
     path = settings.data_dir / weights["path"]
     metrics = kept.metrics if kept else trial.metrics
     with database.read() as session:
-        expected = _accuracy_of_weights(session, kept, trial, weights, metrics)
+        expected = _score_of_weights(session, own, kept, trial, weights, metrics)
     folder = settings.exports_dir / search.id / f"{_slug(search.name)}-{export_id}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder, ignore_errors=True)  # what an export that was cut off has left
@@ -68,17 +74,21 @@ def make(database: Database, settings: Settings, export_id: str) -> dict[str, An
         held_out = Path(scratch) / "validation.npz"
         images, labels = data.validation.images.numpy(), data.validation.labels.numpy()
         np.savez(held_out, images=images, labels=labels)
+        stripped = without_auxiliary(architecture)
+        if stripped is not architecture:
+            path = _without_heads(stripped, path, weights["sha256"], Path(scratch) / "weights.safetensors")
         content = PackageContent(
-            architecture=architecture,
+            architecture=stripped,
             weights=path,
             data=_description(data, info.content_hash),
             samples=images[:CHECKED_SAMPLES],
             sample_labels=labels[:CHECKED_SAMPLES],
             title=search.name,
-            val_accuracy=tuple(f.metrics["val_accuracy"] for f in trained) or (trial.metrics["val_accuracy"],),
-            test_accuracy=_tested(search, trial.number, export.seed),
+            metric=score.removeprefix("val_"),
+            val_scores=tuple(f.metrics[score] for f in trained) or (trial.metrics[score],),
+            test_score=_tested(search, trial.number, export.seed, score.replace("val_", "test_")),
             costs=costs,
-            latency=_latencies(architecture, path, weights["sha256"]),
+            latency=_latencies(stripped, path),
             recipe={
                 **request.recipe.model_dump(mode="json"),
                 "epochs": (kept or trial).epoch,
@@ -101,23 +111,36 @@ def make(database: Database, settings: Settings, export_id: str) -> dict[str, An
     }
 
 
-def _accuracy_of_weights(
-    session: Session, kept: Finalist | None, trial: Trial, weights: dict[str, Any], metrics: dict[str, Any]
+def _without_heads(architecture: Architecture, path: Path, sha256: str, target: Path) -> Path:
+    """The weights without those of auxiliary heads, in ``target``."""
+    tensors = parse(read_verified(path, sha256))
+    wanted = build(architecture).state_dict()
+    save_file({name: tensors[name] for name in wanted}, target)
+    return target
+
+
+def _score_of_weights(
+    session: Session,
+    score: str,
+    kept: Finalist | None,
+    trial: Trial,
+    weights: dict[str, Any],
+    metrics: dict[str, Any],
 ) -> float | None:
-    """Validation accuracy of the epoch whose weights were kept; None where that epoch's figure is not at hand."""
+    """``score`` of the epoch whose weights were kept; None where that epoch's figure is not at hand."""
     if kept is not None:
-        return next((float(p["val_accuracy"]) for p in kept.curve if p["epoch"] == weights["epoch"]), None)
+        return next((float(p[score]) for p in kept.curve if p["epoch"] == weights["epoch"]), None)
     if weights["epoch"] == trial.epoch:
-        return float(metrics["val_accuracy"])
+        return float(metrics[score])
     key = {"search_id": trial.search_id, "number": trial.number, "epoch": weights["epoch"]}
     point = session.get(Measurement, key)
-    return float(point.metrics["val_accuracy"]) if point else None
+    return float(point.metrics[score]) if point else None
 
 
-def _tested(search: Search, number: int, seed: int | None) -> float | None:
+def _tested(search: Search, number: int, seed: int | None, name: str) -> float | None:
     winner = search.winner
     if winner and winner["trial"] == number and winner["seed"] == seed and winner.get("test"):
-        return float(winner["test"]["test_accuracy"])
+        return float(winner["test"][name])
     return None
 
 
@@ -132,10 +155,10 @@ def _description(data: Dataset, content_hash: str) -> DataDescription:
     )
 
 
-def _latencies(architecture: Architecture, path: Path, sha256: str) -> tuple[Latency, ...]:
+def _latencies(architecture: Architecture, path: Path) -> tuple[Latency, ...]:
     """Measured here, on the CPU with one thread, and on the GPU where there is one."""
     network = build(architecture)
-    load_weights(network, path, sha256)
+    network.load_state_dict(parse(path.read_bytes()))
     devices = [torch.device("cpu")] + ([torch.device("cuda")] if torch.cuda.is_available() else [])
     found = []
     for device in devices:

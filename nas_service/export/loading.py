@@ -1,4 +1,4 @@
-"""The end of ``model.py``: what the pixels must look like, and how to load the weights and classify images."""
+"""The end of ``model.py``: what the pixels must look like, how to load the weights, and how to use the network."""
 
 from __future__ import annotations
 
@@ -25,19 +25,45 @@ def preprocess(pixels: Tensor) -> Tensor:
 
 
 def load(weights: str = "model.safetensors") -> Model:
-    """The trained network, ready to classify."""
+    """The trained network, ready to use."""
     from safetensors.torch import load_file
 
     model = Model()
     model.load_state_dict(load_file(weights))
     return model.eval()
-
+'''
+PREDICT = {
+    "classification": '''
 
 @torch.no_grad()
 def predict(model: Model, pixels: Tensor) -> list[str]:
     """Name of the class of each image."""
     return [CLASSES[i] for i in model(preprocess(pixels)).argmax(1).tolist()]
-'''
+''',
+    "segmentation": '''
+
+@torch.no_grad()
+def predict(model: Model, pixels: Tensor) -> Tensor:
+    """Class of each pixel, a place in CLASSES: [batch, height, width] int64, as large as the images."""
+    logits = model(preprocess(pixels))
+    if logits.shape[2:] != pixels.shape[2:]:
+        logits = torch.nn.functional.interpolate(logits, size=pixels.shape[2:], mode="bilinear")
+    return logits.argmax(1)
+''',
+    "localisation": '''
+
+@torch.no_grad()
+def predict(model: Model, pixels: Tensor) -> list[tuple[str, list[float]]]:
+    """Class and box of each image: the box's left, top, right and bottom edge in pixels."""
+    outputs = model(preprocess(pixels))
+    names = [CLASSES[i] for i in outputs[:, :-4].argmax(1).tolist()]
+    centre, size = outputs[:, -4:-2], outputs[:, -2:].clamp(min=0)
+    sides = torch.tensor([pixels.shape[3], pixels.shape[2]], device=outputs.device)
+    edges = torch.cat([(centre - size / 2) * sides, (centre + size / 2) * sides], dim=1)
+    return list(zip(names, edges.tolist(), strict=True))
+''',
+}
+"""The last function of model.py, by the kind of the task."""
 
 
 def with_loading(source: str, data: DataDescription, task: Task, pixels: str) -> str:
@@ -59,7 +85,7 @@ def with_loading(source: str, data: DataDescription, task: Task, pixels: str) ->
         resized="" if same else f", resized to {size[0]} x {size[1]}",
         last_step=f"return {normalised}" if same else resize,
     )
-    whole = with_torch(source) + text
+    whole = with_torch(source) + text + PREDICT[task.kind]
     check_constants(whole, data)
     return whole
 

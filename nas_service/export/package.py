@@ -27,12 +27,13 @@ from nas_service.export.loading import with_loading
 from search_spaces.build import fingerprint
 from search_spaces.drawing import DrawingError, svg
 from search_spaces.source import source
+from workers.tasks import TASKS
 
 HERE = Path(__file__).parent
 TOLERANCE = 1e-4
 """Outputs may differ by this much times their largest magnitude (at least 1): float32 in another order of sums."""
-ACCURACY_TOLERANCE = 0.005
-"""Accuracy on held-out data may differ by this much: it was measured in the recipe's precision, perhaps on a GPU."""
+SCORE_TOLERANCE = 0.005
+"""The score on held-out data may differ by this much: it was measured in the recipe's precision, perhaps on a GPU."""
 STEP_SECONDS = 300.0
 FORMATS = {"onnx": "model.onnx", "pt2": "model.pt2"}
 EXPORTERS = ("torch", "numpy", "safetensors", "onnx", "onnxscript")
@@ -111,7 +112,8 @@ def _write_files(
     tolerance = TOLERANCE * max(1.0, float(network["largest_output"]))
     if not network["max_difference"] <= tolerance:
         raise ExportError(f"model.py differs from the trained network by {network['max_difference']:.3g}")
-    reports = [FormatReport("model.py", True, network["max_difference"], None), _drawing(draft, content)]
+    reports = [FormatReport("model.py", True, network["max_difference"], None), _half(draft, network)]
+    reports.append(_drawing(draft, content))
     with ThreadPoolExecutor() as pool:  # the children do the work, side by side
         reports += pool.map(lambda name: _converted(name, draft, work / name, step_seconds, tolerance), formats)
     (draft / "README.md").write_text(card(content, known, reports))
@@ -127,6 +129,15 @@ def _step(name: str, draft: Path, work: Path, step_seconds: float, inputs: Mappi
     job, result = work / f"{name}.job.json", work / f"{name}.result.json"
     job.write_text(json.dumps({"step": name, "folder": str(draft), **inputs}))
     return run_child(["-m", "nas_service.export", str(job), str(result)], result, step_seconds, work)
+
+
+def _half(draft: Path, network: Mapping[str, Any]) -> FormatReport:
+    """What the weights in half precision do; weights that do not fit into it are left out."""
+    file, found = "model.fp16.safetensors", network["half_difference"]
+    if found is None:
+        (draft / file).unlink(missing_ok=True)
+        return FormatReport(file, False, None, "outputs with weights in half precision are not finite")
+    return FormatReport(file, True, found, None)
 
 
 def _drawing(draft: Path, content: PackageContent) -> FormatReport:
@@ -161,11 +172,12 @@ def _certificate(draft: Path, content: PackageContent, work: Path, step_seconds:
     problems = [*report["problems"]]
     if report["foreign_modules"]:
         problems.append(f"it imported {report['foreign_modules']}")
-    expected = None if content.held_out is None else content.held_out.accuracy
+    expected = None if content.held_out is None else content.held_out.score
+    metric = TASKS[content.architecture.task.kind].metrics[0]
     if expected is not None and not problems:
-        found, images = report["held_out"]["accuracy"], report["held_out"]["images"]
-        if abs(found - expected) > ACCURACY_TOLERANCE + 1 / images:
-            problems.append(f"accuracy on held-out data is {found:.4f}, and was {expected:.4f}")
+        found, images = report["held_out"][metric], report["held_out"]["images"]
+        if abs(found - expected) > SCORE_TOLERANCE + 1 / images:
+            problems.append(f"{metric} on held-out data is {found:.4f}, and was {expected:.4f}")
     if problems:
         raise ExportError("the package does not pass its check: " + "; ".join(problems))
     return {
@@ -175,7 +187,7 @@ def _certificate(draft: Path, content: PackageContent, work: Path, step_seconds:
         "manifest_sha256": _sha256(draft / "manifest.json"),
         "measured": report["measured"],
         "held_out": report["held_out"],
-        "expected_accuracy": expected,
+        f"expected_{metric}": expected,
         "versions": report["versions"],
     }
 
@@ -189,8 +201,8 @@ def _search(content: PackageContent) -> dict[str, Any]:
         "recipe": dict(content.recipe),
         "trained_with": dict(content.versions),
         "dataset": {"name": content.data.name, "content_hash": content.data.content_hash},
-        "val_accuracy": list(content.val_accuracy),
-        "test_accuracy": content.test_accuracy,
+        f"val_{content.metric}": list(content.val_scores),
+        f"test_{content.metric}": content.test_score,
         "costs": dict(content.costs),
         "latency": [asdict(entry) for entry in content.latency],
     }

@@ -22,6 +22,7 @@ from nas_service.search.source import Control, Nothing, figures_of, weights_of
 from nas_service.settings import Settings
 from nas_service.strategies.protocol import ObservedTrial
 from search_spaces.architecture import Architecture, ArchitectureError
+from search_spaces.auxiliary import without_auxiliary
 from search_spaces.build import walk
 from search_spaces.choose import Question, Recorder, SpaceError, replay
 from search_spaces.cost import costs_of
@@ -147,8 +148,9 @@ class Candidates:
         given = self._given(number)
         recorder = Recorder(replay({}) if given else self._strategy.propose(number))
         try:
-            looked_into = walk(given or self._plan.ask(recorder))
-            architecture, figures = looked_into.architecture, cost_metrics(costs_of(looked_into))
+            architecture = given or self._plan.ask(recorder)
+            looked_into = walk(without_auxiliary(architecture))
+            figures = cost_metrics(costs_of(looked_into))
         except (ArchitectureError, SpaceError, ValueError, RuntimeError) as error:
             self._record(number, recorder, None, None, {})
             self._counted += 1

@@ -113,14 +113,16 @@ class Winner:
     """None: the trial's own training, where there were no finalists."""
     weights: Mapping[str, Any]
     metrics: Mapping[str, Any]
+    score: str
+    """The validation score that it is known by: val_accuracy, val_miou, …"""
     seeds: Mapping[str, float]
-    """Validation accuracy by seed."""
+    """That score by seed."""
 
     def to_json(self) -> dict[str, Any]:
-        accuracies = list(self.seeds.values())
+        values = list(self.seeds.values())
         spread = (
-            {"mean": statistics.fmean(accuracies), "sd": statistics.stdev(accuracies) if len(accuracies) > 1 else None}
-            if accuracies
+            {"mean": statistics.fmean(values), "sd": statistics.stdev(values) if len(values) > 1 else None}
+            if values
             else {}
         )
         return {
@@ -129,7 +131,8 @@ class Winner:
             "weights": dict(self.weights),
             "metrics": dict(self.metrics),
             "seeds": dict(self.seeds),
-            "val_accuracy": spread,
+            "score": {"metric": self.score, **spread},
+            **({"val_accuracy": spread} if self.score == "val_accuracy" else {}),
         }
 
 
@@ -158,12 +161,26 @@ def choose_winner(plan: Plan, database: Database, search_id: str) -> Winner | No
 
     if groups:
         number = max(groups, key=merit)
-        best = max(groups[number], key=lambda f: (float(f.metrics.get("val_accuracy") or 0.0), -f.seed))
-        seeds = {str(f.seed): float(f.metrics["val_accuracy"]) for f in groups[number] if "val_accuracy" in f.metrics}
-        return Winner(number, best.seed, best.weights or {}, best.metrics, seeds)
+        best = max(groups[number], key=lambda f: (float(f.metrics.get(plan.score) or 0.0), -f.seed))
+        seeds = {str(f.seed): float(f.metrics[plan.score]) for f in groups[number] if plan.score in f.metrics}
+        return Winner(number, best.seed, best.weights or {}, best.metrics, plan.score, seeds)
     trial = next((trial for trial in ranked if trial.weights), ranked[0] if ranked else None)
     if trial is None:
         return None
-    accuracy = trial.metrics.get("val_accuracy")
-    seeds = {str(plan.request.seed): float(accuracy)} if accuracy is not None else {}
-    return Winner(trial.number, None, trial.weights or {}, trial.metrics, seeds)
+    score = trial.metrics.get(plan.score)
+    seeds = {str(plan.request.seed): float(score)} if score is not None else {}
+    return Winner(trial.number, None, trial.weights or {}, trial.metrics, plan.score, seeds)
+
+
+def ensemble_of(plan: Plan, database: Database, search_id: str) -> list[tuple[Finalist, dict[str, Any]]]:
+    """The best full trainings by the plan's score, as many as the request says, each with its architecture as JSON."""
+    count = plan.request.finalists.ensemble
+    query = sa.select(Finalist, ArchitectureRow.architecture).where(
+        Finalist.search_id == search_id, Finalist.state == "completed"
+    )
+    query = query.join(Trial, sa.and_(Trial.search_id == Finalist.search_id, Trial.number == Finalist.number))
+    query = query.join(ArchitectureRow, ArchitectureRow.fingerprint == Trial.fingerprint)
+    with database.read() as session:
+        rows = [(row[0], dict(row[1])) for row in session.execute(query) if row[0].weights]
+    rows.sort(key=lambda row: (-float(row[0].metrics.get(plan.score) or 0.0), row[0].number, row[0].seed))
+    return rows[:count]

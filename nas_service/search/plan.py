@@ -12,14 +12,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from nas_service.errors import InvalidRequest, json_pointer
-from nas_service.search.request import COST_METRICS, SearchRequest
+from nas_service.search.request import COST_METRICS, SCORES, SearchRequest
 from nas_service.settings import Settings
 from nas_service.strategies import STRATEGIES
 from nas_service.strategies.protocol import Objective, Problem, StrategyConfig, StrategyEntry
 from search_spaces.architecture import Architecture, ArchitectureError, Task
 from search_spaces.build import Walk, resolved
 from search_spaces.catalogue import SPACES, UnknownNameError
-from search_spaces.choose import Choose
+from search_spaces.choose import Choose, SpaceError
 from search_spaces.cost import Costs
 from search_spaces.fitting import fitted, reference
 from search_spaces.rules import Broken, broken
@@ -27,6 +27,7 @@ from search_spaces.space import Space, SpaceConfig
 from workers.assignment import Assignment, LatencyRequest
 from workers.datasets import DatasetInfo, DatasetSource
 from workers.drill import DrillSettings
+from workers.tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,17 @@ class Plan:
 
     def ask(self, choose: Choose) -> Architecture:
         """The space's architecture for a chooser, every argument present."""
-        return resolved(self.space.ask(choose, self.task, self.space_config))
+        return resolved(self.space.bound(self.task, self.space_config)(choose))
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
         return tuple(Objective(o.metric, o.better) for o in self.request.objectives)
+
+    @property
+    def score(self) -> str:
+        """The validation score that people go by: the first objective that is one, else the task's own."""
+        named = next((o.metric for o in self.request.objectives if o.metric in SCORES), None)
+        return named or f"val_{TASKS[self.task.kind].metrics[0]}"
 
     @property
     def problem(self) -> Problem:
@@ -110,7 +117,7 @@ class Plan:
             "architecture": fingerprint,
             "data": self.info.content_hash,
             "split": request.dataset.model_dump(mode="json"),
-            "recipe": request.recipe.model_dump(mode="json"),
+            "recipe": request.recipe.identity(),
             "evaluator": request.evaluator.model_dump(mode="json"),
             "epochs": request.scheduler.max_epochs,
             "seed": request.seed,
@@ -166,7 +173,8 @@ def make_plan(request: SearchRequest, source: DatasetSource, info: DatasetInfo, 
     strategy = _entry(STRATEGIES, request.strategy, "/strategy")
     space_config = _options(space.config, request.space, "/space")
     strategy_config = _options(strategy.config, request.strategy, "/strategy")
-    task = Task(info.input_shape, info.classes)
+    task = Task(info.input_shape, info.classes, info.task)
+    _check_task(request, task, space)
     first = tuple(_given(network, task, f"/first/{i}") for i, network in enumerate(request.first))
     roots = tuple(settings.roots())
     return Plan(request, source, info, task, space, space_config, strategy, strategy_config, roots, first)
@@ -183,6 +191,31 @@ def _given(network: str | Mapping[str, Any], task: Task, pointer: str) -> Archit
     except ArchitectureError as error:
         at = pointer + error.pointer if isinstance(network, dict) else pointer
         raise InvalidRequest(f"{pointer} does not fit the data: {error}", pointer=at) from error
+
+
+def _check_task(request: SearchRequest, task: Task, space: Space) -> None:
+    """Raise InvalidRequest where space, objectives or recipe do not go with the task of the data."""
+    kind, learned = task.kind, TASKS[task.kind]
+    try:
+        space.bound(task)
+    except SpaceError as error:
+        raise InvalidRequest(str(error), pointer="/space/name") from error
+    scores = [f"val_{name}" for name in learned.metrics]
+    for i, objective in enumerate(request.objectives):
+        if objective.metric in SCORES and objective.metric not in scores:
+            raise InvalidRequest(
+                f"metric {objective.metric!r} does not go with data for {kind}; allowed: {', '.join(scores)}, val_loss "
+                "and costs",
+                pointer=f"/objectives/{i}/metric",
+            )
+    if request.recipe.mixup and not learned.mixes:
+        raise InvalidRequest(f"mixup {request.recipe.mixup} for {kind}; allowed: 0", pointer="/recipe/mixup")
+    if request.recipe.test_views != "one" and kind != "classification":
+        raise InvalidRequest(
+            f"test_views {request.recipe.test_views!r} for {kind}; allowed: 'one'", pointer="/recipe/test_views"
+        )
+    if request.evaluator.name == "drill" and kind != "classification":
+        raise InvalidRequest(f"a drill on data for {kind}; allowed: classification", pointer="/evaluator/name")
 
 
 def space_options(name: str, options: Mapping[str, Any], pointer: str) -> tuple[Space, SpaceConfig]:

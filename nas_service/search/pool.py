@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from workers.evaluate import Candidate
 
 if TYPE_CHECKING:  # brings torch, which takes seconds: workers are made before it is loaded here
     from nas_service.search.schedulers import Scheduler
+    from workers.run import Member
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +45,10 @@ class Worker:
     """One actor, and the candidate that it has."""
 
     actor: Any
-    starting: Any = None
-    """Reference that answers when the process is up; None from then on."""
+    placed: Any
+    """Reference that answers when the cluster has room for it."""
+    starting: Any
+    """Reference that answers when it can work; None from then on."""
     assignment: Assignment | None = None
     asked: deque[Any] = field(default_factory=deque)
     """References of the reports to come."""
@@ -82,12 +85,15 @@ class Pool:
             self._explain()
             self._collect(source, scheduler)
 
-    def test(self, assignment: Assignment, weights_path: str, sha256: str) -> dict[str, float]:
-        """``workers.run.test_accuracy`` on one of the workers, tried again where a worker dies."""
+    def test(
+        self, assignment: Assignment, weights_path: str, sha256: str, members: Sequence[Member]
+    ) -> dict[str, float]:
+        """``workers.run.scores_on_test`` on one of the workers, tried again where a worker dies."""
+        given = (assignment.model_dump_json(), weights_path, sha256, members)
         for attempt in range(1, TEST_ATTEMPTS + 1):
             worker = self._any_ready()
             try:
-                return dict(ray.get(worker.actor.test.remote(assignment.model_dump_json(), weights_path, sha256)))
+                return dict(ray.get(worker.actor.test.remote(*given)))
             except RayActorError:
                 self._replace(worker)
                 if attempt == TEST_ATTEMPTS:
@@ -104,7 +110,7 @@ class Pool:
 
     def _new(self) -> Worker:
         actor = self._actor_class.remote()
-        return Worker(actor, starting=actor.ready.remote())
+        return Worker(actor, placed=actor.placed.remote(), starting=actor.ready.remote())
 
     def _replace(self, worker: Worker) -> None:
         ray.kill(worker.actor)
@@ -137,8 +143,8 @@ class Pool:
                 self._started(worker)
 
     def _explain(self) -> None:
-        """Say why nothing runs, when nothing has run for a while."""
-        if any(worker.starting is None for worker in self._workers):
+        """Say why nothing runs, when the cluster has had no room for any worker for a while."""
+        if any(worker.starting is None for worker in self._workers) or self._any_placed():
             self._idle_since = time.monotonic()
             if self._explained:
                 self._waiting("")
@@ -150,6 +156,10 @@ class Pool:
                 f"in the cluster are {free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs"
             )
             self._explained = True
+
+    def _any_placed(self) -> bool:
+        placed, _ = ray.wait([worker.placed for worker in self._workers], num_returns=1, timeout=0)
+        return bool(placed)
 
     # -- candidates ------------------------------------------------------------------------------------------------
 

@@ -6,22 +6,37 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from search_spaces.rules import RuleName
+from search_spaces.rule_names import RuleName
 from workers.dataset_spec import DatasetSpec
 from workers.drill import DrillSettings
 from workers.recipe import Recipe
+from workers.recipes import RECIPES
 
 COST_METRICS = ("params", "macs", "activations", "memory_mb", "depth")
 """Known before training."""
-MEASURED_METRICS = ("val_accuracy", "val_loss", "train_seconds", "latency_ms")
+SCORES = ("val_accuracy_at_iou50", "val_miou", "val_accuracy", "val_pixel_accuracy", "val_iou")
+"""Scores of the tasks on the validation part, 0 to 1; of those that a task has, the first is its own."""
+MEASURED_METRICS = (*SCORES, "val_loss", "train_seconds", "latency_ms")
 """Known after training."""
 
 Metric = Literal[
-    "val_accuracy", "val_loss", "train_seconds", "latency_ms", "params", "macs", "activations", "memory_mb", "depth"
+    "val_accuracy",
+    "val_miou",
+    "val_pixel_accuracy",
+    "val_accuracy_at_iou50",
+    "val_iou",
+    "val_loss",
+    "train_seconds",
+    "latency_ms",
+    "params",
+    "macs",
+    "activations",
+    "memory_mb",
+    "depth",
 ]
 ConstraintMetric = Literal["latency_ms", "params", "macs", "activations", "memory_mb", "depth"]
 Direction = Literal["maximize", "minimize"]
-BETTER: dict[str, Direction] = {"val_accuracy": "maximize"}
+BETTER: dict[str, Direction] = dict.fromkeys(SCORES, "maximize")
 """Which way is better; all others are minimised."""
 
 
@@ -36,7 +51,7 @@ class ObjectiveSpec(Strict):
 
     metric: Metric = Field(description="what is compared")
     direction: Direction | None = Field(
-        None, description="left out: the usual one, maximize for accuracy, minimize for the rest"
+        None, description="left out: the usual one, maximize for scores, minimize for the rest"
     )
     device: Literal["worker"] = Field(
         "worker", description="where latency is measured: on the worker that trained the candidate"
@@ -129,6 +144,13 @@ class FinalistSpec(Strict):
         [0], min_length=1, max_length=20, description="one training a seed"
     )
 
+    ensemble: int = Field(
+        0,
+        ge=0,
+        le=20,
+        description="best full trainings whose probabilities are averaged and scored beside the winner; 0: none",
+    )
+
     @model_validator(mode="after")
     def _distinct(self) -> FinalistSpec:
         if len(set(self.seeds)) != len(self.seeds):
@@ -160,7 +182,10 @@ class SearchRequest(Strict):
     dataset: DatasetSpec
     space: Named
     objectives: list[ObjectiveSpec] = Field(
-        default_factory=lambda: [ObjectiveSpec(metric="val_accuracy")], min_length=1, max_length=4
+        default_factory=lambda: [ObjectiveSpec(metric="val_accuracy")],
+        min_length=1,
+        max_length=4,
+        description="left out: the task's own score, val_accuracy for classification",
     )
     constraints: list[ConstraintSpec] = Field([], max_length=20)
     first: list[Name | dict[str, Any]] = Field(
@@ -191,6 +216,22 @@ class SearchRequest(Strict):
         if len(set(self.rules)) != len(self.rules):
             raise ValueError(f"rules names a rule twice: {self.rules}")
         return self
+
+    def settled(self, task: str) -> SearchRequest:
+        """The request for data of this task.
+
+        Where it names no objectives, the task's own score is the objective. Several views that a published recipe asks
+        for are one view where the task is not classification.
+        """
+        from workers.tasks import TASKS  # brings torch, which reading a request does not need
+
+        changes: dict[str, Any] = {}
+        if "objectives" not in self.model_fields_set:
+            changes["objectives"] = [ObjectiveSpec.model_validate({"metric": f"val_{TASKS[task].metrics[0]}"})]
+        published = RECIPES[self.recipe.name].options if self.recipe.name else {}
+        if task != "classification" and self.recipe.test_views == published.get("test_views"):
+            changes["recipe"] = self.recipe.model_copy(update={"test_views": "one"})
+        return self.model_copy(update=changes) if changes else self
 
     @property
     def latency_batch(self) -> int | None:

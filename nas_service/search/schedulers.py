@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from nas_service.search.request import SchedulerSpec
+from nas_service.search.request import SCORES, SchedulerSpec
 from nas_service.strategies.protocol import Objective
 
-ASHA_METRICS = ("val_accuracy", "val_loss")
+ASHA_METRICS = (*SCORES, "val_loss")
 
 
 class Scheduler(Protocol):
@@ -75,15 +75,18 @@ class Asha:
 
 
 def scheduler_of(
-    spec: SchedulerSpec, objectives: Sequence[Objective], history: Sequence[tuple[int, Mapping[str, Any]]]
+    spec: SchedulerSpec,
+    objectives: Sequence[Objective],
+    history: Sequence[tuple[int, Mapping[str, Any]]],
+    score: str = "val_accuracy",
 ) -> Scheduler:
     """The scheduler that the request asks for; its rungs are rebuilt from ``history``, (trial, report) each.
 
-    asha looks at the first objective that is known at every epoch.
+    asha looks at the first objective that is known at every epoch, at ``score`` where there is none.
     """
     if spec.name == "none":
         return Everyone()
-    objective = next((o for o in objectives if o.metric in ASHA_METRICS), Objective("val_accuracy", "maximize"))
+    objective = next((o for o in objectives if o.metric in ASHA_METRICS), Objective(score, "maximize"))
     scheduler = Asha(spec, objective)
     for number, report in history:
         scheduler.stops(str(number), report)

@@ -10,11 +10,11 @@ import sqlalchemy as sa
 import torch
 
 from nas_service.database.session import Database
-from nas_service.database.tables import ArchitectureRow, Event, Measurement, Search, Trial
+from nas_service.database.tables import ArchitectureRow, Event, Finalist, Measurement, Search, Trial
 from nas_service.datasets import described
 from nas_service.errors import LeaseLost, Unavailable
 from nas_service.search.candidates import Candidates
-from nas_service.search.finalists import Finalists, Winner, choose_winner, finalist_folder
+from nas_service.search.finalists import Finalists, Winner, choose_winner, ensemble_of, finalist_folder
 from nas_service.search.inline import run_inline
 from nas_service.search.ledger import Ledger
 from nas_service.search.mirror import Mirror
@@ -24,7 +24,7 @@ from nas_service.search.schedulers import scheduler_of
 from nas_service.search.source import Control, Source
 from nas_service.settings import Settings
 from workers.assignment import Failure
-from workers.run import test_accuracy
+from workers.run import Member, scores_on_test
 
 if TYPE_CHECKING:
     from nas_service.search.pool import Pool
@@ -91,7 +91,14 @@ class Stages:
         if self._plan.request.evaluator.name == "train" and winner.weights:
             self._ledger.set_stage("test")
             try:
-                body["test"] = self._tested_before() or self._test_once(winner)
+                figures = self._tested_before() or self._test_once(winner)
+                body["test"] = {name: value for name, value in figures.items() if name.startswith("test_")}
+                together = {
+                    name.removeprefix("ensemble_"): v for name, v in figures.items() if name not in body["test"]
+                }
+                if together:
+                    members = [[f.number, f.seed] for f, _ in self._ensemble()]
+                    body["ensemble"] = {"members": members, **together}
             except (LeaseLost, Unavailable):
                 raise
             except Exception as error:  # the winner and its weights are there: they must not be lost with the test
@@ -105,7 +112,7 @@ class Stages:
         with self._database.read() as session:
             query = sa.select(Event).where(Event.search_id == self._search_id, Event.kind == "test_evaluated")
             event = session.scalars(query).first()
-        return {k: v for k, v in event.data.items() if k.startswith("test_")} if event else None
+        return {k: v for k, v in event.data.items() if k.startswith(("test_", "ensemble_"))} if event else None
 
     def _test_once(self, winner: Winner) -> dict[str, Any]:
         figures = dict(self._test(winner))
@@ -121,10 +128,18 @@ class Stages:
         seed = self._plan.request.seed if winner.seed is None else winner.seed
         assignment = self._plan.assignment(self._search_id, winner.trial, 1, architecture, folder, seed=seed)
         path, sha256 = str(self._settings.data_dir / winner.weights["path"]), str(winner.weights["sha256"])
-        return (self._pool.test if self._pool else test_accuracy)(assignment, path, sha256)
+        members = [
+            Member(architecture, str(self._settings.data_dir / f.weights["path"]), str(f.weights["sha256"]))
+            for f, architecture in self._ensemble()
+            if f.weights
+        ]
+        return (self._pool.test if self._pool else scores_on_test)(assignment, path, sha256, members)
+
+    def _ensemble(self) -> list[tuple[Finalist, dict[str, Any]]]:
+        return ensemble_of(self._plan, self._database, self._search_id)
 
     def _execute(self, source: Source, spec: SchedulerSpec) -> None:
-        scheduler = scheduler_of(spec, self._plan.objectives, self._history())
+        scheduler = scheduler_of(spec, self._plan.objectives, self._history(), self._plan.score)
         if self._pool is None:
             run_inline(source, scheduler)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from nas_service.database.tables import SEARCH_ENDED, Finalist, Search, Trial
 from nas_service.errors import Conflict, NotFound
 from nas_service.search.ledger import append_event, finish
 from nas_service.search.ranking import best_first, losses, pareto_front
-from nas_service.search.request import SearchRequest
+from nas_service.search.request import SCORES, SearchRequest
 from nas_service.strategies.protocol import Objective
 
 
@@ -55,6 +56,12 @@ def objectives_of(search: Search) -> tuple[Objective, ...]:
 
     specs = [ObjectiveSpec.model_validate(o) for o in search.request["objectives"]]
     return tuple(Objective(spec.metric, spec.better) for spec in specs)
+
+
+def score_of(search: Search, trials: Iterable[Trial] = ()) -> str:
+    """The validation score that people go by: the first objective that is one, else the first that trials have."""
+    named = [o["metric"] for o in search.request["objectives"]] + [name for trial in trials for name in trial.metrics]
+    return next((name for name in named if name in SCORES), "val_accuracy")
 
 
 def progress(session: Session, search: Search) -> Progress:

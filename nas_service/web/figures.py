@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from nas_service.database.tables import Finalist, Measurement, Search, StrategyUpdate, Trial
 from nas_service.search.ranking import losses, pareto_front
-from nas_service.search.status import objectives_of
+from nas_service.search.request import SCORES
+from nas_service.search.status import objectives_of, score_of
 from nas_service.strategies.protocol import Objective
 
 BLUE, GREEN, AMBER, RED, GREY = "#3b82f6", "#059669", "#d97706", "#dc2626", "#94a3b8"
@@ -29,6 +30,17 @@ NAMES = {
     "seconds": "time of the last epoch [s]",
     "depth": "depth [layers]",
     "val_accuracy": "validation accuracy",
+    "val_miou": "validation mean IoU",
+    "val_pixel_accuracy": "validation pixel accuracy",
+    "val_accuracy_at_iou50": "validation accuracy at IoU 0.5",
+    "val_iou": "validation IoU of boxes",
+    "train_miou": "training mean IoU",
+    "train_pixel_accuracy": "training pixel accuracy",
+    "train_accuracy_at_iou50": "training accuracy at IoU 0.5",
+    "train_iou": "training IoU of boxes",
+    "test_miou": "test mean IoU",
+    "test_accuracy_at_iou50": "test accuracy at IoU 0.5",
+    "test_iou": "test IoU of boxes",
     "val_loss": "validation loss",
     "macs": "MACs",
     "params": "parameters",
@@ -48,12 +60,12 @@ Figure = dict[str, Any]
 def figures(session: Session, search: Search) -> dict[str, Figure]:
     """Every figure that there is data for."""
     trials = list(session.scalars(sa.select(Trial).where(Trial.search_id == search.id).order_by(Trial.number)))
-    objectives = objectives_of(search)
+    objectives, score = objectives_of(search), score_of(search, trials)
     found = {
         "best": best_so_far(trials, objectives),
-        "bubbles": bubbles(trials, objectives),
-        "curves": curves(session, search, trials),
-        "finalists": finalists(session, search),
+        "bubbles": bubbles(trials, objectives, score),
+        "curves": curves(session, search, trials, score),
+        "finalists": finalists(session, search, score),
         "controller": controller(session, search),
     }
     return {name: figure for name, figure in found.items() if figure["data"]}
@@ -90,12 +102,12 @@ def _counted(last: float) -> dict[str, Any]:
 
 
 def _measured(metric: str, values: Sequence[float]) -> dict[str, Any]:
-    """An axis around ``values``; an accuracy's stays within [0, 1]."""
+    """An axis around ``values``; a score's stays within [0, 1]."""
     if not values:
         return {}
     low, high = min(values), max(values)
     room = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
-    if metric.endswith("accuracy"):
+    if metric in SCORES or metric.endswith("accuracy"):
         return {"range": [max(0.0, low - room), min(1.0, high + room)]}
     return {"range": [low - room, high + room]}
 
@@ -167,18 +179,18 @@ def _best_line(points: Sequence[tuple[int, float, Trial]], sign: int) -> list[tu
     return line
 
 
-def bubbles(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Figure:
-    """Accuracy over MACs (or latency, when it is an objective); the area of a bubble is proportional to the parameters.
+def bubbles(trials: Sequence[Trial], objectives: Sequence[Objective], score: str = "val_accuracy") -> Figure:
+    """The score over MACs (or latency, when it is an objective); a bubble's area is proportional to the parameters.
 
     The figure of Canziani, Paszke and Culurciello, arXiv 1605.07678, with the Pareto front drawn.
     """
     across = "latency_ms" if any(o.metric == "latency_ms" for o in objectives) else "macs"
-    needed = (across, "val_accuracy", "params")
+    needed = (across, score, "params")
     shown = [t for t in trials if t.state == "completed" and all(t.metrics.get(name) is not None for name in needed)]
     if not shown:
         return chart([], "", "")
     sizes = [t.metrics["params"] for t in shown]
-    points = [(float(t.metrics[across]), float(t.metrics["val_accuracy"])) for t in shown]
+    points = [(float(t.metrics[across]), float(t.metrics[score])) for t in shown]
     front = sorted(points[i] for i in pareto_front([(cost, -accuracy) for cost, accuracy in points]))
     bubble = {
         "size": sizes,
@@ -190,7 +202,7 @@ def bubbles(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Figure:
         "line": {"color": BLUE, "width": 1},
     }
     label = (
-        f"trial %{{customdata[0]}}<br>accuracy %{{y:.4f}}<br>{metric_title(across)} %{{x:.4s}}"
+        f"trial %{{customdata[0]}}<br>{metric_title(score)} %{{y:.4f}}<br>{metric_title(across)} %{{x:.4s}}"
         "<br>parameters %{customdata[1]:.4s}<extra></extra>"
     )
     told = [[t.number, t.metrics["params"]] for t in shown]
@@ -199,12 +211,12 @@ def bubbles(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Figure:
         _scatter("markers", "completed trials", points, marker=bubble, customdata=told, hovertemplate=label),
         _scatter("lines+markers", "Pareto front", front, marker={"size": 5}, line=dotted, hoverinfo="skip"),
     ]
-    up = _measured("val_accuracy", [accuracy for _, accuracy in points])
-    return chart(data, metric_title(across), "validation accuracy", yaxis=up)
+    up = _measured(score, [value for _, value in points])
+    return chart(data, metric_title(across), metric_title(score), yaxis=up)
 
 
-def curves(session: Session, search: Search, trials: Sequence[Trial]) -> Figure:
-    """Validation accuracy by epoch of the best and the newest trials."""
+def curves(session: Session, search: Search, trials: Sequence[Trial], score: str = "val_accuracy") -> Figure:
+    """The score by epoch of the best and the newest trials."""
     objectives = objectives_of(search)
     ranked = sorted((t for t in trials if t.values and t.epoch), key=lambda t: losses(t.values or (), objectives))
     newest = [t for t in reversed(trials) if t.epoch][: CURVES // 2]
@@ -212,8 +224,8 @@ def curves(session: Session, search: Search, trials: Sequence[Trial]) -> Figure:
     query = sa.select(Measurement).where(Measurement.search_id == search.id, Measurement.number.in_(chosen))
     points: dict[int, list[tuple[float, float]]] = {}
     for row in session.scalars(query.order_by(Measurement.epoch)):
-        if "val_accuracy" in row.metrics:
-            points.setdefault(row.number, []).append((row.epoch, row.metrics["val_accuracy"]))
+        if row.metrics.get(score) is not None:
+            points.setdefault(row.number, []).append((row.epoch, row.metrics[score]))
     best = ranked[0].number if ranked else None
     data = []
     for number, line in sorted(points.items()):
@@ -230,22 +242,22 @@ def curves(session: Session, search: Search, trials: Sequence[Trial]) -> Figure:
                 hovertemplate=f"trial {number}<br>epoch %{{x}}<br>%{{y:.4f}}<extra></extra>",
             )
         )
-    return _by_epoch(data, "validation accuracy")
+    return _by_epoch(data, metric_title(score))
 
 
-def trial_curve(points: Sequence[Measurement]) -> Figure:
-    """Training and validation accuracy of one trial by epoch; ``points`` in the order of their epochs."""
+def trial_curve(points: Sequence[Measurement], score: str = "val_accuracy") -> Figure:
+    """The score of one trial in training and validation by epoch; ``points`` in the order of their epochs."""
     data = []
-    for name, label, colour in (("train_accuracy", "training", GREY), ("val_accuracy", "validation", BLUE)):
+    for name, label, colour in ((score.replace("val_", "train_"), "training", GREY), (score, "validation", BLUE)):
         line = [(point.epoch, point.metrics[name]) for point in points if point.metrics.get(name) is not None]
         if line:
             style = {"color": colour, "width": 2}
             data.append(_scatter("lines+markers", label, line, line=style, showlegend=True))
-    return _by_epoch(data, "accuracy")
+    return _by_epoch(data, metric_title(score).removeprefix("validation "))
 
 
-def finalists(session: Session, search: Search) -> Figure:
-    """Validation accuracy by epoch of the full trainings."""
+def finalists(session: Session, search: Search, score: str = "val_accuracy") -> Figure:
+    """The score by epoch of the full trainings."""
     query = sa.select(Finalist).where(Finalist.search_id == search.id).order_by(Finalist.number, Finalist.seed)
     rows = [row for row in session.scalars(query) if row.curve]
     numbers = sorted({row.number for row in rows})
@@ -256,18 +268,18 @@ def finalists(session: Session, search: Search) -> Figure:
             _scatter(
                 "lines+markers",
                 name,
-                [(point["epoch"], point["val_accuracy"]) for point in row.curve if "val_accuracy" in point],
+                [(point["epoch"], point[score]) for point in row.curve if point.get(score) is not None],
                 showlegend=len(rows) <= MAX_LEGEND,
                 marker={"size": 4},
                 line={"color": PALETTE[numbers.index(row.number) % len(PALETTE)], "width": 1.8},
                 hovertemplate=f"{name}<br>epoch %{{x}}<br>%{{y:.4f}}<extra></extra>",
             )
         )
-    return _by_epoch(data, "validation accuracy")
+    return _by_epoch(data, metric_title(score))
 
 
 def _by_epoch(data: list[Trace], y: str) -> Figure:
-    """Accuracies over epochs."""
+    """Scores over epochs."""
     values = [value for trace in data for value in trace["y"]]
     last = max((epoch for trace in data for epoch in trace["x"]), default=1)
     return chart(data, "epoch", y, xaxis=_counted(last), yaxis=_measured("val_accuracy", values))

@@ -30,6 +30,7 @@ from nas_service.search import status
 from nas_service.search.request import SearchRequest
 from nas_service.web.figures import figures, metric_title, trial_curve
 from search_spaces.architecture import Architecture
+from search_spaces.auxiliary import without_auxiliary
 from search_spaces.drawing import svg
 from search_spaces.source import source
 from workers.datasets import DatasetSpec
@@ -145,9 +146,9 @@ def trial_page(request: Request, search_id: str, number: int, _: Viewer, state: 
         points = list(session.scalars(measured.order_by(Measurement.epoch)))
         row = session.get(ArchitectureRow, trial.fingerprint) if trial.fingerprint else None
         architecture = Architecture.from_json(row.architecture) if row else None
+        curve = trial_curve(points, status.score_of(search, [trial]))
     place = trial.reused_from or [search_id, number]
     log = state.settings.searches_dir / str(place[0]) / "trials" / str(place[1]) / "log.txt"
-    curve = trial_curve(points)
     return _page(
         request,
         state,
@@ -156,7 +157,7 @@ def trial_page(request: Request, search_id: str, number: int, _: Viewer, state: 
         trial=trial_view(trial),
         curve=json.dumps(curve) if curve["data"] else "",
         drawing=svg(architecture) if architecture else "",
-        code=source(architecture, title=f"{search.name}, trial {number}") if architecture else "",
+        code=source(without_auxiliary(architecture), f"{search.name}, trial {number}") if architecture else "",
         log=log.read_text(errors="replace")[-MAX_LOG:] if log.exists() else "",
     )
 

@@ -374,7 +374,7 @@ def test_nothing_outside_the_roots_is_opened(tmp_path: Path) -> None:
 
 
 def test_unknown_names_say_what_is_allowed() -> None:
-    with pytest.raises(DataError, match=r"'nonesuch' is not here; allowed: \['digits'"):
+    with pytest.raises(DataError, match=r"'nonesuch' is not here; allowed: \['digit-boxes', 'digit-scenes', 'digits'"):
         load(DatasetSpec(name="nonesuch"), [])
     with pytest.raises(DataError, match="cifar-100-binary"):
         load(DatasetSpec(name="cifar100"), [])

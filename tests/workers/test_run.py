@@ -25,8 +25,7 @@ from workers.containment import data_bytes
 from workers.datasets import DataError, DatasetSpec, load
 from workers.drill import DrillSettings, accuracy
 from workers.ending import LOG
-from workers.run import WEIGHTS, matching, run
-from workers.run import test_accuracy as accuracy_on_test
+from workers.run import WEIGHTS, matching, run, scores_on_test
 
 CPU = torch.device("cpu")
 
@@ -102,11 +101,11 @@ def test_final_weights_are_the_best_epochs_and_are_tested_once(tmp_path: Path) -
     best = max(reports, key=lambda r: (r["val_accuracy"], -r["val_loss"]))
     assert last["weights_epoch"] == best["epoch"]
     assert last["weights_path"] == str(tmp_path / WEIGHTS)
-    scores = accuracy_on_test(task, last["weights_path"], last["weights_sha256"])
+    scores = scores_on_test(task, last["weights_path"], last["weights_sha256"])
     assert 0 < scores["test_accuracy"] <= 1
     assert scores["test_images"] == 359
     with pytest.raises(checkpoint.CheckpointError, match="SHA-256"):
-        accuracy_on_test(task, last["weights_path"], "0" * 64)
+        scores_on_test(task, last["weights_path"], "0" * 64)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ RECIPES = {
 
 
 def curve(reports: list[EpochReport]) -> str:
-    return json.dumps([{k: v for k, v in asdict(report).items() if k != "seconds"} for report in reports])
+    return json.dumps([{k: v for k, v in report.flat().items() if k != "seconds"} for report in reports])
 
 
 def test_a_small_network_learns_digits() -> None:
@@ -66,9 +66,10 @@ def test_a_small_network_learns_digits() -> None:
     net = build(Architecture.from_json(small(32)))
     reports = list(train(net, data, recipe(batch_size=64, schedule={"name": "cosine", "warmup_epochs": 1}), 10, 0, CPU))
     assert [report.epoch for report in reports] == list(range(1, 11))
-    assert reports[-1].val_accuracy > 0.95
+    assert reports[-1].scores["val_accuracy"] > 0.95
     assert reports[-1].train_loss < reports[0].train_loss / 4
-    assert evaluate_split(net, data.validation, recipe(), CPU) == (reports[-1].val_loss, reports[-1].val_accuracy)
+    found = reports[-1].val_loss, {"accuracy": reports[-1].scores["val_accuracy"]}
+    assert evaluate_split(net, data.validation, recipe(), CPU) == found
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -168,9 +169,9 @@ def test_a_training_loss_that_is_not_finite_ends_the_run() -> None:
 def test_batches_are_of_nearly_equal_size_and_hold_every_image_once(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
 
-    def noted(images: Tensor, draws: Draws, rows: Tensor, recipe: Recipe) -> Tensor:
+    def noted(images: Tensor, targets: Tensor, draws: Draws, rows: Tensor, *more: object) -> tuple[Tensor, Tensor]:
         seen.append(rows)
-        return images
+        return images, targets
 
     monkeypatch.setattr(training, "augmented", noted)
     list(train(network(), few_digits(), recipe(batch_size=199), 2, 0, CPU))
@@ -227,9 +228,10 @@ def test_crop_flip_and_cutout_do_what_their_formulas_say() -> None:
     assert (cut[0] == 0).sum() == 1
     assert (cut[1, 0, 1:3, 1:3] == 0).all()
     assert (cut[1] == 0).sum() == 4
-    flipped = augmented(
-        images, Draws(None, torch.tensor([True, False]), None), torch.tensor([1, 0]), recipe(augmentation="flip")
-    )
+    draws = Draws(None, torch.tensor([True, False]), None)
+    labels = torch.tensor([3, 4])
+    flipped, kept = augmented(images, labels, draws, torch.tensor([1, 0]), recipe(augmentation="flip"))
+    assert kept is labels
     assert torch.equal(flipped[0], images[0])
     assert torch.equal(flipped[1], images[1].flip(2))
 

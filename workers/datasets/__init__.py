@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workers.dataset_spec import DataError, DatasetSource, DatasetSpec, Format, inside
+from workers.dataset_spec import DataError, DatasetSource, DatasetSpec, Format, SceneSpec, inside
 from workers.datasets import arrays, find
 from workers.datasets.arrays import Arrays
 from workers.datasets.find import Roots, builtin, source_of
 
 __all__ = [
-    "DataError", "Dataset", "DatasetInfo", "DatasetSource", "DatasetSpec", "Format", "Split", "builtin", "describe",
-    "inside", "load", "load_test", "source_of",
+    "DataError", "Dataset", "DatasetInfo", "DatasetSource", "DatasetSpec", "Format", "SceneSpec", "Split", "builtin",
+    "describe", "inside", "load", "load_test", "source_of",
 ]  # fmt: skip
 
 CACHED = 2
@@ -29,7 +29,7 @@ CACHED = 2
 
 @dataclass(frozen=True)
 class Split:
-    """``images`` [n, channels, height, width] as stored, ``labels`` [n] int64.
+    """``images`` [n, channels, height, width] as stored, ``labels`` [n, …] as ``workers.tasks`` has them for ``task``.
 
     ``mean`` and ``std`` [channels, 1, 1] are those of the training pixels; ``size`` is the (height, width) that the
     network wants, None for the stored one.
@@ -40,15 +40,15 @@ class Split:
     mean: Tensor
     std: Tensor
     size: tuple[int, int] | None = None
+    task: str = "classification"
 
     def batch(self, indices: Tensor | slice) -> Tensor:
         """(pixels − mean) / std of some images: [b, channels, height, width] float32."""
         return self.images[indices].float().sub_(self.mean).div_(self.std)
 
     def to(self, device: torch.device) -> Split:
-        return Split(
-            self.images.to(device), self.labels.to(device), self.mean.to(device), self.std.to(device), self.size
-        )
+        moved = {name: getattr(self, name).to(device) for name in ("images", "labels", "mean", "std")}
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,11 @@ class Dataset:
     content_hash: str
     label_names: tuple[str, ...]
 
+    @property
+    def task(self) -> str:
+        """What the labels are: a key of ``workers.tasks.TASKS``."""
+        return self.train.task
+
     def resized(self, size: tuple[int, int]) -> Dataset:
         """The same data for a network whose input is (height, width) = ``size``; batches are resized in use."""
         return replace(self, train=replace(self.train, size=size), validation=replace(self.validation, size=size))
@@ -72,7 +77,7 @@ class Dataset:
 class DatasetInfo:
     """What a data set is. ``class_counts``, ``mean`` and ``std`` (in pixel units) are those of training.
 
-    ``content_hash`` is the SHA-256 of both parts.
+    ``content_hash`` is the SHA-256 of both parts. A segmentation counts pixels, the others images.
     """
 
     name: str
@@ -85,6 +90,7 @@ class DatasetInfo:
     label_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    task: str = "classification"
 
 
 _cache: OrderedDict[Hashable, Dataset] = OrderedDict()
@@ -109,14 +115,14 @@ def load(
 
 
 def _loaded(spec: DatasetSpec, source: DatasetSource, whole: Arrays, device: torch.device) -> Dataset:
-    kept, held = arrays.split(whole.labels, spec.validation_fraction, spec.seed)
-    kept = arrays.at_most(kept, whole.labels, spec.max_train, spec.seed)
-    held = arrays.at_most(held, whole.labels, spec.max_validation, spec.seed)
-    train = Arrays(whole.images[kept], whole.labels[kept], whole.label_names)
+    kept, held = whole.divided(spec.validation_fraction, spec.seed)
+    kept = arrays.at_most(kept, whole.strata, spec.max_train, spec.seed)
+    held = arrays.at_most(held, whole.strata, spec.max_validation, spec.seed)
+    train = whole.part(kept)
     mean, std = _moments(train)
     parts = [
-        Split(torch.from_numpy(part.images), torch.from_numpy(part.labels), mean, std).to(device)
-        for part in (train, Arrays(whole.images[held], whole.labels[held]))
+        Split(torch.from_numpy(part.images), torch.from_numpy(part.labels), mean, std, task=whole.task).to(device)
+        for part in (train, whole.part(held))
     ]
     channels, height, width = whole.images.shape[1:]
     return Dataset(
@@ -160,12 +166,19 @@ def describe(source: DatasetSource, roots: Roots) -> DatasetInfo:
         input_shape=(channels, height, width),
         train=len(train.labels),
         test=len(test.labels),
-        class_counts=tuple(np.bincount(train.labels, minlength=len(train.label_names)).tolist()),
+        class_counts=_class_counts(train),
         content_hash=arrays.digest(train, {"test": arrays.digest(test)}),
         label_names=train.label_names,
         mean=tuple(mean.flatten().tolist()),
         std=tuple(std.flatten().tolist()),
+        task=train.task,
     )
+
+
+def _class_counts(train: Arrays) -> tuple[int, ...]:
+    classes = len(train.label_names)
+    labels = train.labels.ravel() if train.task == "segmentation" else train.strata
+    return tuple(np.bincount(labels, minlength=classes)[:classes].tolist())
 
 
 def _moments(train: Arrays) -> tuple[Tensor, Tensor]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.dataset_spec import DataError
+from workers.dataset_spec import UNKNOWN, DataError
 
 MAX_BYTES = 8 * 2**30
 """Largest array that is read, in bytes: declared sizes are checked before any memory is taken."""
@@ -21,11 +21,37 @@ HELD_OUT = 0.2
 
 @dataclass(frozen=True)
 class Arrays:
-    """``images`` [n, channels, height, width] uint8 or float32, ``labels`` [n] int64, K ``label_names``."""
+    """``images`` [n, channels, height, width] uint8 or float32, K ``label_names``.
+
+    ``labels`` as ``workers.tasks`` has them: classification [n] int64, segmentation [n, height, width] uint8,
+    localisation [n, 5] float32. ``groups`` [n]: images of one group must not be parted by a split.
+    """
 
     images: NDArray[Any]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     label_names: tuple[str, ...] = ()
+    task: str = "classification"
+    groups: NDArray[np.int64] | None = None
+
+    @property
+    def strata(self) -> NDArray[np.int64]:
+        """[n] what a split keeps in proportion: the class, or 0 for every image of a segmentation."""
+        if self.task == "localisation":
+            return self.labels[:, 0].astype(np.int64)
+        return self.labels if self.task == "classification" else np.zeros(len(self.labels), np.int64)
+
+    def part(self, rows: NDArray[np.int64]) -> Arrays:
+        """Some of the images."""
+        groups = None if self.groups is None else self.groups[rows]
+        return replace(self, images=self.images[rows], labels=self.labels[rows], groups=groups)
+
+    def divided(self, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Indices (kept, held out): ``fraction`` of each class, or of the groups where there are groups."""
+        if self.groups is None:
+            return split(self.strata, fraction, seed)
+        kept, _ = split(np.zeros(int(self.groups.max()) + 1, np.int64), fraction, seed)
+        inside = np.isin(self.groups, kept)
+        return np.flatnonzero(inside), np.flatnonzero(~inside)
 
 
 def checked(images: NDArray[Any], labels: NDArray[Any], where: str, label_names: tuple[str, ...] = ()) -> Arrays:
@@ -58,6 +84,61 @@ def checked(images: NDArray[Any], labels: NDArray[Any], where: str, label_names:
         low, high = int(images.min()), int(images.max())
         images = images.astype(np.uint8 if low >= 0 and high <= 255 else np.float32)
     return Arrays(np.ascontiguousarray(images), labels.astype(np.int64), label_names)
+
+
+def checked_masks(images: NDArray[Any], masks: NDArray[Any], where: str, names: tuple[str, ...] = ()) -> Arrays:
+    """Images with a label a pixel in their final form. Raises DataError.
+
+    ``masks``: [n, height, width] integers, 0 to K − 1, or 255 where nobody knows.
+    """
+    checked_images = checked(images, np.zeros(len(images), np.int64), where).images
+    wanted = (len(checked_images), *checked_images.shape[2:])
+    if masks.dtype.kind not in "bui" or masks.shape != wanted:
+        raise DataError(f"{where}: masks of type {masks.dtype} and shape {masks.shape}; allowed: integers of {wanted}")
+    if masks.size and (int(masks.min()) < 0 or int(masks.max()) > UNKNOWN):
+        raise DataError(
+            f"{where}: masks hold {int(masks.min())} to {int(masks.max())}; allowed: 0 to {UNKNOWN - 1}, and {UNKNOWN} "
+            "where the label is not known"
+        )
+    empty = (masks == UNKNOWN).all(axis=(1, 2))
+    if empty.any():
+        raise DataError(f"{where}: mask {int(np.argmax(empty))} has no pixel whose label is known")
+    return Arrays(checked_images, np.ascontiguousarray(masks.astype(np.uint8)), names, "segmentation")
+
+
+def checked_boxes(
+    images: NDArray[Any], labels: NDArray[Any], boxes: NDArray[Any], where: str, names: tuple[str, ...] = ()
+) -> Arrays:
+    """Images with a class and a box each in their final form. Raises DataError.
+
+    ``boxes``: [n, 4] centre x, centre y, width, height, as shares of the image's width and height; sides above 0.
+    """
+    plain = checked(images, labels, where)
+    if boxes.dtype.kind not in "uif" or boxes.shape != (len(plain.images), 4):
+        wanted = (len(plain.images), 4)
+        raise DataError(f"{where}: boxes of type {boxes.dtype} and shape {boxes.shape}; allowed: numbers of {wanted}")
+    boxes = boxes.astype(np.float32)
+    low, high = boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2
+    good = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)
+    good &= (low >= -1e-3).all(axis=1) & (high <= 1 + 1e-3).all(axis=1)
+    if not good.all():
+        bad = int(np.argmin(good))
+        raise DataError(
+            f"{where}: box {bad} is {boxes[bad].tolist()}; allowed: centre x, centre y, width, height as shares of the "
+            "image, inside it, sides above 0"
+        )
+    return Arrays(plain.images, np.column_stack([plain.labels.astype(np.float32), boxes]), names, "localisation")
+
+
+def check_pixels(masks: NDArray[np.uint8], where: str, classes: int | None = None) -> int:
+    """Number of classes K of masks. Raises DataError unless there are two at least, and none beyond ``classes``."""
+    known = masks[masks != UNKNOWN]
+    high = int(known.max())
+    if classes is not None and high >= classes:
+        raise DataError(f"{where}: a pixel has label {high}; allowed: 0 to {classes - 1}, and {UNKNOWN} for unknown")
+    if classes is None and high < 1:
+        raise DataError(f"{where}: only one class of pixels; allowed: two classes or more")
+    return high + 1 if classes is None else classes
 
 
 def _channels_first(images: NDArray[Any], where: str) -> NDArray[Any]:

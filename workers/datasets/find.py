@@ -1,7 +1,9 @@
 """From a name to the arrays of one part: built-in data sets, registered sources, plug-ins.
 
 Built in: ``digits`` (1,797 images of 8 × 8, in scikit-learn), and, where the files are, ``fashion-mnist`` (Debian's
-package dataset-fashion-mnist), ``mnist``, ``cifar10`` and ``cifar100`` in the folders FOLDERS of a data root.
+package dataset-fashion-mnist), ``mnist``, ``cifar10`` and ``cifar100`` in the folders FOLDERS of a data root. Made of
+the first two: ``digit-scenes`` and ``garment-scenes`` (segmentation), ``digit-boxes`` and ``garment-boxes``
+(localisation).
 """
 
 from __future__ import annotations
@@ -9,14 +11,15 @@ from __future__ import annotations
 import gzip
 import importlib.util
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
 
-from workers.dataset_spec import DataError, DatasetSource, DatasetSpec, Format, Part, inside, stamp
-from workers.datasets import arrays, cifar, folders, idx, npz
+from workers.dataset_spec import DataError, DatasetSource, DatasetSpec, Format, Part, SceneSpec, inside, stamp
+from workers.datasets import arrays, cifar, folders, idx, masks, npz, scenes
 from workers.datasets.arrays import Arrays
 
 SYSTEM_ROOT = Path("/usr/share/datasets")
@@ -29,6 +32,14 @@ FOLDERS: dict[str, tuple[Format, str]] = {
 }
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 LABEL_NAMES = {"fashion-mnist": FASHION}
+SCENES = {
+    "digit-scenes": SceneSpec(),
+    "digit-boxes": SceneSpec(task="localisation"),
+    "garment-scenes": SceneSpec(objects="garments", size=64),
+    "garment-boxes": SceneSpec(objects="garments", task="localisation", size=64),
+}
+OBJECTS = {"digits": "digits", "garments": "fashion-mnist"}
+"""The data set whose images are put on a canvas."""
 GROUP = "nas.datasets"
 Roots = Sequence[str | Path]
 
@@ -45,6 +56,9 @@ def builtin(roots: Roots) -> dict[str, DatasetSource]:
         present = [Path(root) / folder for root in allowed_roots(roots) if (Path(root) / folder).is_dir()]
         if present:
             found[name] = DatasetSource(name=name, format=kind, path=str(present[0]))
+    for name, spec in SCENES.items():
+        if OBJECTS[spec.objects] in found:
+            found[name] = DatasetSource(name=name, format="scenes", scenes=spec)
     for name in plugin_names():
         found.setdefault(name, DatasetSource(name=name, format="plugin", path=name))
     return found
@@ -72,6 +86,8 @@ def source_stamp(source: DatasetSource, roots: Roots) -> tuple[tuple[str, int, i
     """(path, modification time, size) of every file of both parts; empty for digits and plug-ins. Raises DataError."""
     if source.format in ("digits", "plugin"):
         return ()
+    if source.scenes is not None:
+        return source_stamp(_objects(source.scenes, roots), roots)
     path = inside(source.path, allowed_roots(roots))
     return stamp(_files(source.format, path, "train", roots) + _files(source.format, path, "test", roots))
 
@@ -81,27 +97,40 @@ def read(source: DatasetSource, part: Part, roots: Roots) -> Arrays:
 
     Raises DataError.
     """
+    if source.scenes is not None:
+        return scenes.draw(source.scenes, read(_objects(source.scenes, roots), part, roots), part)
     whole = _read(source, "train", roots)
     assert whole is not None, "every reader raises where the training part is missing"
     own_test = _has_test(source, roots)
-    classes = arrays.check_classes(whole.labels, f"{source.name} (train)", least=2 if own_test else 3)
+    classes = _classes(whole, f"{source.name} (train)", least=2 if own_test else 3)
     names = whole.label_names or LABEL_NAMES.get(source.name, ())
     names = names[:classes] if len(names) >= classes else tuple(str(label) for label in range(classes))
     if own_test:
         if part == "train":
-            return Arrays(whole.images, whole.labels, names)
+            return replace(whole, label_names=names)
         test = _read(source, "test", roots)
         assert test is not None, "own_test says so"
-        arrays.check_classes(test.labels, f"{source.name} (test)", least=0, classes=classes)
+        _classes(test, f"{source.name} (test)", least=0, classes=classes)
         if test.images.shape[1:] != whole.images.shape[1:]:
             raise DataError(
                 f"{source.name}: test images of shape {test.images.shape[1:]}; "
                 f"allowed: {whole.images.shape[1:]} as in training"
             )
-        return Arrays(test.images.astype(whole.images.dtype), test.labels, names)
-    kept, held = arrays.split(whole.labels, arrays.HELD_OUT, seed=0)
-    chosen = kept if part == "train" else held
-    return Arrays(whole.images[chosen], whole.labels[chosen], names)
+        return replace(test, images=test.images.astype(whole.images.dtype), label_names=names)
+    kept, held = whole.divided(arrays.HELD_OUT, seed=0)
+    return replace(whole, label_names=names).part(kept if part == "train" else held)
+
+
+def _classes(found: Arrays, where: str, least: int, classes: int | None = None) -> int:
+    """Number of classes, checked. Names that a reader found are all classes there are, even if some never occur."""
+    if found.task == "segmentation":
+        return arrays.check_pixels(found.labels, where, classes or len(found.label_names) or None)
+    return arrays.check_classes(found.strata, where, least, classes)
+
+
+def _objects(spec: SceneSpec, roots: Roots) -> DatasetSource:
+    """Where the images of a scene's objects lie. Raises DataError."""
+    return source_of(DatasetSpec(name=OBJECTS[spec.objects]), roots)
 
 
 def _files(kind: Format, path: Path, part: Part, roots: Roots) -> list[Path]:
@@ -112,6 +141,8 @@ def _files(kind: Format, path: Path, part: Part, roots: Roots) -> list[Path]:
         return cifar.files(path, part, allowed, fine=kind == "cifar100")
     if kind == "folder":
         return folders.files(path, part, allowed)
+    if kind == "masks":
+        return masks.files(path, part, allowed)
     return [path] if part == "train" else []
 
 
@@ -141,6 +172,8 @@ def _read(source: DatasetSource, part: Part, roots: Roots) -> Arrays | None:
         return cifar.read(path, part, allowed, fine=source.format == "cifar100")
     if source.format == "folder":
         return folders.read(path, part, allowed)
+    if source.format == "masks":
+        return masks.read(path, part, allowed)
     return npz.read(path, part, allowed)
 
 

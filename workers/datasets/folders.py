@@ -30,15 +30,21 @@ def read(folder: Path, part: Part, roots: Sequence[str | Path]) -> Arrays | None
     if not classes:
         return None
     paths = [(path, label) for label, (_, members) in enumerate(classes) for path in members]
-    size, grey = _common_size([path for path, _ in paths])
-    channels = 1 if grey else 3
-    if len(paths) * channels * size[0] * size[1] > MAX_BYTES:
-        raise DataError(f"{folder}: {len(paths)} images of {size[0]} × {size[1]} need more than {MAX_BYTES} bytes")
-    images = np.empty((len(paths), channels, size[1], size[0]), np.uint8)
-    for i, (path, _) in enumerate(paths):
-        images[i] = _pixels(path, grey)
+    images = stacked([path for path, _ in paths], str(folder))
     labels = np.array([label for _, label in paths], np.int64)
     return Arrays(images, labels, tuple(name for name, _ in classes))
+
+
+def stacked(paths: list[Path], where: str) -> NDArray[np.uint8]:
+    """[n, channels, height, width]: image files of one size, grey if every image is grey. Raises DataError."""
+    size, grey = _common_size(paths)
+    channels = 1 if grey else 3
+    if len(paths) * channels * size[0] * size[1] > MAX_BYTES:
+        raise DataError(f"{where}: {len(paths)} images of {size[0]} × {size[1]} need more than {MAX_BYTES} bytes")
+    images = np.empty((len(paths), channels, size[1], size[0]), np.uint8)
+    for i, path in enumerate(paths):
+        images[i] = _pixels(path, grey)
+    return images
 
 
 def _classes(folder: Path, part: Part, roots: Sequence[str | Path]) -> list[tuple[str, list[Path]]]:
@@ -69,7 +75,7 @@ def _common_size(paths: list[Path]) -> tuple[tuple[int, int], bool]:
     size: tuple[int, int] | None = None
     grey = True
     for path in paths:
-        with _opened(path) as image:
+        with opened(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(f"{path}: {image.width} × {image.height} pixels; allowed: {MAX_PIXELS} pixels")
             if size is not None and image.size != size:
@@ -83,7 +89,7 @@ def _common_size(paths: list[Path]) -> tuple[tuple[int, int], bool]:
 
 def _pixels(path: Path, grey: bool) -> NDArray[Any]:
     """[channels, height, width] uint8."""
-    with _opened(path) as image:
+    with opened(path) as image:
         try:
             array = np.asarray(image.convert("L" if grey else "RGB"), np.uint8)
         except (OSError, ValueError, SyntaxError) as error:
@@ -91,7 +97,7 @@ def _pixels(path: Path, grey: bool) -> NDArray[Any]:
     return array[None] if grey else array.transpose(2, 0, 1)
 
 
-def _opened(path: Path) -> Image.Image:
+def opened(path: Path) -> Image.Image:
     try:
         return Image.open(path, formats=FORMATS)
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:

@@ -1,4 +1,8 @@
-"""numpy archives: x_train, y_train, x_test, y_test, or x and y. Never a pickle: object arrays are refused."""
+"""numpy archives: x_train, y_train, x_test, y_test, or x and y. Never a pickle: object arrays are refused.
+
+masks_train, masks_test (or masks) in place of y make it a segmentation; boxes_train, boxes_test (or boxes) beside y a
+localisation.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +17,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.dataset_spec import DataError, Part, regular_file
-from workers.datasets.arrays import MAX_BYTES, Arrays, checked
+from workers.datasets.arrays import MAX_BYTES, Arrays, checked, checked_boxes, checked_masks
+
+ALLOWED = "x_train, y_train (and x_test, y_test), or x, y; masks for y in a segmentation; boxes beside y for boxes"
 
 
-def names(present: Sequence[str], part: Part, where: str) -> tuple[str, str] | None:
-    """Names of the images and labels of a part; None where there is no test part. Raises DataError."""
-    if "x_train" in present and "y_train" in present:
-        pair = (f"x_{part}", f"y_{part}")
-        if part == "train" or (pair[0] in present and pair[1] in present):
-            return pair
-        if pair[0] in present or pair[1] in present:
-            raise DataError(f"{where}: holds {sorted(present)}; allowed: both x_test and y_test, or neither")
-        return None
-    if "x" in present and "y" in present:
-        return ("x", "y") if part == "train" else None
-    raise DataError(f"{where}: holds {sorted(present)[:20]}; allowed: x_train, y_train (and x_test, y_test), or x, y")
+def names(present: Sequence[str], part: Part, where: str) -> tuple[str, ...] | None:
+    """Names of the images and the labels (and boxes) of a part; None where there is no test part. Raises DataError."""
+    for ending in ("_train", ""):
+        if f"x{ending}" in present:
+            kinds = {f"{kind}{ending}" for kind in ("y", "masks", "boxes")} & set(present)
+            if kinds == {f"masks{ending}"}:
+                stems: tuple[str, ...] = ("x", "masks")
+            elif f"y{ending}" in kinds and f"masks{ending}" not in kinds:
+                stems = ("x", "y", "boxes") if f"boxes{ending}" in kinds else ("x", "y")
+            else:
+                break
+            wanted = tuple(f"{stem}_{part}" if ending else stem for stem in stems)
+            if part == "train" or (ending and set(wanted) <= set(present)):
+                return wanted
+            if ending and set(wanted) & set(present):
+                every = f"{'both' if len(wanted) == 2 else 'all of'} {' and '.join(wanted)}"
+                raise DataError(f"{where}: holds {sorted(present)}; allowed: {every}, or neither")
+            return None
+    raise DataError(f"{where}: holds {sorted(present)[:20]}; allowed: {ALLOWED}")
 
 
 def read(path: Path, part: Part, roots: Sequence[str | Path]) -> Arrays | None:
@@ -36,25 +49,34 @@ def read(path: Path, part: Part, roots: Sequence[str | Path]) -> Arrays | None:
     try:
         with zipfile.ZipFile(real) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            pair = names(list(members), part, str(path))
-            if pair is None:
+            found = names(list(members), part, str(path))
+            if found is None:
                 return None
-            arrays = [_array(archive, members[name], f"{path}: {name}") for name in pair]
+            arrays = {name: _array(archive, members[name], f"{path}: {name}") for name in found}
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         raise DataError(f"{path}: not a readable .npz file: {error}") from error
-    return checked(arrays[0], arrays[1], f"{path} ({part})")
+    return _checked(arrays, f"{path} ({part})")
+
+
+def _checked(arrays: Mapping[str, NDArray[Any]], where: str, label_names: tuple[str, ...] = ()) -> Arrays:
+    """The arrays called x, y, masks or boxes, whatever the ending of their names, in their final form."""
+    by_stem = {name.partition("_")[0]: array for name, array in arrays.items()}
+    if "masks" in by_stem:
+        return checked_masks(by_stem["x"], by_stem["masks"], where, label_names)
+    if "boxes" in by_stem:
+        return checked_boxes(by_stem["x"], by_stem["y"], by_stem["boxes"], where, label_names)
+    return checked(by_stem["x"], by_stem["y"], where, label_names)
 
 
 def from_mapping(arrays: Mapping[str, Any], part: Part, where: str) -> Arrays | None:
     """The same from arrays in memory: what a plug-in of the group ``nas.datasets`` returns. Raises DataError."""
     if not isinstance(arrays, Mapping):
         raise DataError(f"{where}: returned {type(arrays).__name__}; allowed: x_train, y_train, … as a mapping")
-    pair = names([str(name) for name in arrays], part, where)
-    if pair is None:
+    found = names([str(name) for name in arrays], part, where)
+    if found is None:
         return None
-    images, labels = (np.asarray(arrays[name]) for name in pair)
     label_names = tuple(str(name) for name in arrays.get("label_names", ()))
-    return checked(images, labels, f"{where} ({part})", label_names)
+    return _checked({name: np.asarray(arrays[name]) for name in found}, f"{where} ({part})", label_names)
 
 
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> NDArray[Any]:

@@ -172,12 +172,16 @@ function variants(schema, name) {
   return { items, usual: property.default?.name };
 }
 
-function goal(given, schema) {
+// A task's own score: what is made as good as possible where nothing else is asked for.
+const taskOf = (item) => item?.info?.task ?? "classification";
+const SCORES = { classification: "val_accuracy", segmentation: "val_miou", localisation: "val_accuracy_at_iou50" };
+
+function goal(given, schema, score) {
   const parts = card("#form-goal");
   const [first, second, ...others] = given.objectives || [{ metric: "val_accuracy" }];
   const plain = (each) => !each || ((each.direction ?? null) === null && (each.batch_size ?? 1) === 1);
-  const simple = first.metric === "val_accuracy" && plain(first) && plain(second) && !others.length && (!second || LIMITS.includes(second.metric));
-  const choices = [["", "none: accuracy alone"], ...LIMITS.map((metric) => [metric, COSTS[metric]])];
+  const simple = Object.values(SCORES).includes(first.metric) && plain(first) && plain(second) && !others.length && (!second || LIMITS.includes(second.metric));
+  const choices = [["", "none: the score alone"], ...LIMITS.map((metric) => [metric, COSTS[metric]])];
   if (!simple) choices.push(["kept", `as before: ${given.objectives.map((each) => each.metric).join(", ")}`]);
   const also = select(choices, simple ? second?.metric ?? "" : "kept");
   parts.open.append(labelled("/objectives", "Second objective", also, "Makes the search look for a Pareto front."));
@@ -193,26 +197,26 @@ function goal(given, schema) {
   parts.more.append(rules);
   if (kept.length) parts.open.append(Object.assign(document.createElement("p"), { className: "muted", textContent: `Kept as before: limits on ${kept.map((each) => each.metric).join(", ")}.` }));
   return { parts, read: () => ({
-    objectives: also.value === "kept" ? given.objectives : [{ metric: "val_accuracy" }, ...(also.value ? [{ metric: also.value }] : [])],
+    objectives: also.value === "kept" ? given.objectives : [{ metric: score() }, ...(also.value ? [{ metric: also.value }] : [])],
     rules: rules.read() ?? [],
     constraints: [...limits.filter((each) => each.read() !== undefined).map((each) => ({ metric: each.dataset.pointer.split("/").pop(), max: each.read() })), ...kept],
   }) };
 }
 
 // Builds every card; the answer reads the whole request.
-function build(schema, { spaces, strategies, datasets, given, usual }) {
+function build(schema, { spaces, strategies, recipes, datasets, given, usual }) {
   const sub = (name) => ({ ...schema.$defs[name], $defs: schema.$defs });
   const top = (name) => field(`/${name}`, resolve(schema.properties[name], schema), given[name]);
 
   const data = card("#form-data");
   const [name, seed, reuse] = ["name", "seed", "reuse"].map(top);
   const usable = datasets.filter((item) => !item.problem).map((item) => ({
-    name: item.name, summary: `${item.info.train.toLocaleString()} + ${item.info.test.toLocaleString()} images of ${item.info.input_shape.join("×")}, ${item.info.classes} classes`,
+    name: item.name, summary: `${item.info.train.toLocaleString()} + ${item.info.test.toLocaleString()} images of ${item.info.input_shape.join("×")}, ${item.info.classes} classes${taskOf(item) === "classification" ? "" : `, for ${taskOf(item)}`}`,
   }));
   const dataset = chooser("/dataset", "Data set", usable, { chosen: given.dataset?.name, into: data.open });
   data.open.append(name);
   const split = new Fields("/dataset", sub("DatasetSpec"), { into: data.more, values: given.dataset });
-  const wanted = goal(given, schema);
+  const wanted = goal(given, schema, () => SCORES[taskOf(datasets.find((item) => item.name === dataset.read().name))]);
   wanted.parts.more.append(reuse, seed);
 
   const plain = (id, pointer, title, items, chosen, was) => {
@@ -235,11 +239,18 @@ function build(schema, { spaces, strategies, datasets, given, usual }) {
     const { items, usual: first } = variants(schema, key);
     return chooser(`/recipe/${key}`, titled(key), items, { chosen: given.recipe?.[key]?.name ?? first, into: training.open, options: grid(training.details, titled(key)), given: given.recipe?.[key] });
   };
+  const published = select([["", "as set below"], ...recipes.map((each) => [each.name, each.name.replace("_", " ")])], "");
+  const told = labelled("/recipe/name", "Published recipe", published, "");
+  training.open.append(told);
   const recipe = new Fields("/recipe", sub("Recipe"), { into: training.open, open: ["batch_size", "augmentation"], more: training.more, values: given.recipe });
   const [optimizer, schedule] = ["optimizer", "schedule"].map(union);
+  published.addEventListener("change", () => {
+    $("small", told).textContent = recipes.find((each) => each.name === published.value)?.summary ?? "";
+    for (const each of [...training.open.children, training.details]) if (each !== told) each.hidden = published.value !== "";
+  });
   return () => ({
     name: name.read() ?? "", dataset: { ...split.read(), ...dataset.read() }, space: space.read(), ...wanted.read(), strategy: strategy.read(),
-    scheduler: scheduler.read(), recipe: { ...recipe.read(), optimizer: optimizer.read(), schedule: schedule.read() },
+    scheduler: scheduler.read(), recipe: published.value ? { name: published.value } : { ...recipe.read(), optimizer: optimizer.read(), schedule: schedule.read() },
     budget: budget.read(), resources: resources.read(), finalists: finalists.read(), reuse: reuse.read(), seed: seed.read(),
     ...(given.evaluator && given.evaluator.name !== "train" ? { evaluator: given.evaluator } : {}),
   });
@@ -299,10 +310,10 @@ function outlook(found) {
 }
 
 async function newSearch(form) {
-  const paths = ["/v1/search-schema", "/v1/spaces", "/v1/strategies", "/v1/datasets"];
-  const [schema, spaces, strategies, datasets] = await Promise.all(paths.map((path) => api("GET", path)));
+  const paths = ["/v1/search-schema", "/v1/spaces", "/v1/strategies", "/v1/recipes", "/v1/datasets"];
+  const [schema, spaces, strategies, recipes, datasets] = await Promise.all(paths.map((path) => api("GET", path)));
   const { given, usual } = JSON.parse($("#template").textContent);
-  const request = build(schema, { spaces, strategies, datasets, given, usual });
+  const request = build(schema, { spaces, strategies, recipes, datasets, given, usual });
   const show = () => { $("#json").textContent = JSON.stringify(request(), null, 2); };
   form.addEventListener("input", show);
   form.addEventListener("change", show);

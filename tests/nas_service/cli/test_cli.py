@@ -140,7 +140,8 @@ def test_a_search_is_submitted_once_with_a_key_and_steered(nas: Nas, tmp_path: P
     "words",
     [
         ["search", "ls"], ["space", "ls"], ["space", "show", "mbconv"], ["space", "sample", "mbconv", "-n", "1"],
-        ["strategy", "ls"], ["strategy", "show", "rl"], ["dataset", "ls"], ["token", "ls"], ["rule", "ls"],
+        ["strategy", "ls"], ["strategy", "show", "rl"], ["recipe", "ls"], ["recipe", "show", "resnet"],
+        ["dataset", "ls"], ["token", "ls"], ["rule", "ls"],
     ],
 )  # fmt: skip
 def test_everything_prints_text_and_json(nas: Nas, words: list[str]) -> None:

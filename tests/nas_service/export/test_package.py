@@ -36,7 +36,7 @@ from search_spaces.choose import sample
 
 FILES = {
     "README.md", "architecture.json", "architecture.svg", "certificate.json", "check.py", "manifest.json",
-    "model.onnx", "model.pt2", "model.py", "model.safetensors", "samples.safetensors",
+    "model.fp16.safetensors", "model.onnx", "model.pt2", "model.py", "model.safetensors", "samples.safetensors",
 }  # fmt: skip
 LABELS = ('ze"ro', "o'ne", "t\\wo", "thrée", "four\n", "5", "six", "seven", "eight", "n{i}ne")
 """Names that would break a careless writer of Python."""
@@ -76,8 +76,8 @@ def trained(folder: Path, size: tuple[int, int] = (8, 8)) -> PackageContent:
         samples=images[1200:1240],
         sample_labels=labels[1200:1240],
         title="Digits, small",
-        val_accuracy=(0.91, 0.93),
-        test_accuracy=float(right.mean()),
+        val_scores=(0.91, 0.93),
+        test_score=float(right.mean()),
         costs={"params": 1234, "macs": 5678, "receptive_field": None},
         latency=(Latency("worker-cpu", 1, 0.5, 0.01), Latency("worker|cpu", 8, 2.5)),
         recipe={"epochs": 1, "optimizer": {"name": "sgd"}},
@@ -125,7 +125,8 @@ def test_all_files_and_formats_are_there(written: tuple[Path, Manifest]) -> None
     folder, manifest = written
     assert {path.name for path in folder.iterdir()} == FILES
     assert [(report.file, report.reason) for report in manifest.formats] == [
-        ("model.py", None), ("architecture.svg", None), ("model.onnx", None), ("model.pt2", None),
+        ("model.py", None), ("model.fp16.safetensors", None), ("architecture.svg", None),
+        ("model.onnx", None), ("model.pt2", None),
     ]  # fmt: skip
     for name, known in manifest.files.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == known["sha256"]
@@ -141,7 +142,7 @@ def test_certificate(written: tuple[Path, Manifest], content: PackageContent) ->
     assert certificate == manifest.certificate
     assert certificate["passed"] is True
     assert certificate["measured"]["max_difference"] == 0.0
-    assert certificate["held_out"] == {"images": 597, "accuracy": content.test_accuracy}
+    assert certificate["held_out"] == {"images": 597, "accuracy": content.test_score}
     assert certificate["manifest_sha256"] == hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
     assert set(certificate["versions"]) == {"python", "torch", "numpy", "safetensors"}
 
@@ -299,7 +300,7 @@ def test_weights_of_another_network_are_refused(content: PackageContent, tmp_pat
 
 def test_an_accuracy_that_is_not_reached_again_is_refused(content: PackageContent, tmp_path: Path) -> None:
     assert content.held_out is not None
-    claimed = replace(content.held_out, accuracy=0.999)
+    claimed = replace(content.held_out, score=0.999)
     with pytest.raises(ExportError, match=r"accuracy on held-out data is 0\.\d+, and was 0\.9990"):
         write_package(tmp_path / "winner", replace(content, held_out=claimed), formats=())
     assert not (tmp_path / "winner").exists()

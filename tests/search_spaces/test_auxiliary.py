@@ -1,0 +1,62 @@
+"""Auxiliary heads: their published counts, putting them in and taking them out."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from search_spaces.architecture import ArchitectureError, Task
+from search_spaces.auxiliary import with_auxiliary, without_auxiliary
+from search_spaces.blocks.auxiliary import AuxiliaryClassifier
+from search_spaces.build import node_names
+from search_spaces.catalogue import SPACES, reference
+from search_spaces.choose import first
+from search_spaces.cost import costs
+from search_spaces.source import source
+
+
+def test_the_head_of_googlenet_is_the_published_one(shared: Path) -> None:
+    with (shared / "oracles" / "oracles.csv").open(newline="", encoding="utf-8") as file:
+        [row] = [row for row in csv.DictReader(file) if row["variant"].startswith("aux head after 4a")]
+    with torch.device("meta"):
+        block = AuxiliaryClassifier(512, (14, 14), 1000)
+        assert sum(p.numel() for p in block.parameters()) == int(row["params"])
+        with FlopCounterMode(display=False) as counter:
+            block.train()(torch.empty(1, 512, 14, 14))
+    assert counter.get_total_flops() // 2 == int(row["macs"])
+
+
+def test_the_trained_googlenet_is_googlenet_and_two_heads() -> None:
+    trained, plain = reference("googlenet_auxiliary").build(), reference("googlenet").build()
+    assert without_auxiliary(trained) == plain
+    assert without_auxiliary(plain) is plain
+    assert trained.fingerprint() != plain.fingerprint()
+    assert costs(trained).macs == costs(plain).macs
+    assert costs(trained).params - costs(plain).params == 3_188_840 + 3_188_840 + 16 * 128  # 528 channels for 512
+
+
+@pytest.mark.parametrize("name", sorted(SPACES))
+def test_heads_go_in_and_out_anywhere_and_leave_names_alone(name: str) -> None:
+    plain = SPACES[name].bound(Task((1, 16, 16), 10))(first)
+    for number in range(1, len(plain.nodes)):
+        trained = with_auxiliary(plain, (number,), "nasnet" if number % 2 else "googlenet")
+        assert without_auxiliary(trained) == plain
+        kept = [
+            n
+            for n, node in zip(node_names(trained), trained.nodes, strict=True)
+            if node.block != "auxiliary_classifier"
+        ]
+        assert tuple(kept) == node_names(plain)
+        assert costs(trained).depth == costs(plain).depth
+    assert "class AuxiliaryClassifier" in source(trained)
+    assert "Auxiliary" not in source(without_auxiliary(trained))
+
+
+def test_no_head_behind_the_last_node() -> None:
+    plain = reference("resnet20_cifar").build()
+    with pytest.raises(ArchitectureError, match=f"no head can follow node {len(plain.nodes)}; allowed: 1 to"):
+        with_auxiliary(plain, (len(plain.nodes),))
