@@ -224,7 +224,6 @@ class SearchRequest(Strict):
         Where it names no objectives, the task's own score is the objective. Several views that a published recipe asks
         for are one view where the task is not classification.
         """
-
         changes: dict[str, Any] = {}
         if "objectives" not in self.model_fields_set:
             changes["objectives"] = [ObjectiveSpec.model_validate({"metric": f"val_{METRICS[task][0]}"})]
