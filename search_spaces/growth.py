@@ -29,6 +29,8 @@ Channels = tuple[int, ...]
 
 SAME = 1e-4
 """Largest difference of outputs, relative to the largest output, that still counts as the same function."""
+AGREEMENTS = 8
+"""How often a block is followed until its sums agree on their channels."""
 aten = torch.ops.aten
 
 
@@ -273,42 +275,57 @@ class _Copy:
         self._parameters = {name for name, _ in target.named_parameters()}
         self.copied = 0
         """Parameters that were filled."""
+        self._wanted: dict[int, Channels] = {}
+        """Channels that a convolution must make, by the number of its output: those of what it is added to."""
+        self._origins: dict[int, int | None] = {}
+        """The convolution that decides the channels of a tensor; none where they come from outside."""
 
     def follow(self, old: _Tape, new: _Tape, inputs: Sequence[Channels | None]) -> Channels | None:
         """Channels of the output. Blocks that do different things share what has the same name, cut or repeated."""
         if [step.operator for step in old.steps] != [step.operator for step in new.steps]:
             for name in self._new:
-                if name in self._old and self._new[name].ndim == self._old[name].ndim:
-                    self._fill(
-                        name,
-                        *(grown(*sizes) for sizes in zip(self._old[name].shape, self._new[name].shape, strict=True)),
-                    )
+                if name in self._old and 0 < self._new[name].ndim == self._old[name].ndim:
+                    sizes = zip(self._old[name].shape, self._new[name].shape, strict=True)
+                    self._fill(name, *[grown(before, after) for before, after in sizes][:2])
             return None
-        known: dict[int, Channels | None] = {v.number: c for v, c in zip(new.inputs, inputs, strict=True)}
-        for before, after in zip(old.steps, new.steps, strict=True):
-            found = self._step(before, after, known)
-            for value in after.outputs:
-                known[value.number] = found if len(value.shape) > 1 else None
+        for _ in range(AGREEMENTS):
+            self.copied = 0
+            agreed = len(self._wanted)
+            known: dict[int, Channels | None] = {v.number: c for v, c in zip(new.inputs, inputs, strict=True)}
+            self._origins = {}
+            for before, after in zip(old.steps, new.steps, strict=True):
+                found = self._step(before, after, known)
+                for value in after.outputs:
+                    known[value.number] = found if len(value.shape) > 1 else None
+            if len(self._wanted) == agreed:
+                break
         return known.get(new.output.number)
 
     def _step(self, old: _Step, new: _Step, known: Mapping[int, Channels | None]) -> Channels | None:
         """Channels of the output of one operator; its weights are filled on the way."""
         name = new.operator.__name__.split(".")[0]
+        if not new.outputs:
+            return None
         if name == "convolution":
             return self._convolution(old, new, known)
+        if name in ("addmm", "mm"):
+            return self._linear(old, new, known)
+        if name == "cat":
+            return _joined(old, new, known)
+        values = [arg for arg in new.args if isinstance(arg, _Value) and not arg.parameter]
+        origins = [self._origins.get(value.number) for value in values]
+        for value in new.outputs:
+            self._origins[value.number] = origins[0] if origins else None
         if "batch_norm" in name:
             normed = self._of(new.args[0], old.args[0], known)
             for value in new.args[1:5]:
                 if isinstance(value, _Value) and value.parameter:
                     self._fill(value.parameter, normed)
             return normed
-        if name in ("addmm", "mm"):
-            return self._linear(old, new, known)
-        if name == "cat":
-            return _joined(old, new, known)
-        values = [arg for arg in new.args if isinstance(arg, _Value) and not arg.parameter]
-        if not values or not new.outputs:
+        if not values:
             return None
+        if len(values) == 2:
+            self._agree(values, origins, known)
         channels = known.get(values[0].number)
         if channels is None:
             return None
@@ -322,6 +339,19 @@ class _Copy:
             return tuple(channel * pixels + i for channel in channels for i in range(pixels))
         return channels if width == was else None
 
+    def _agree(
+        self, values: Sequence[_Value], origins: Sequence[int | None], known: Mapping[int, Channels | None]
+    ) -> None:
+        """Where two tensors meet whose channels differ, a convolution that made one of them is told what to make."""
+        one, two = (known.get(value.number) for value in values)
+        if one is None or two is None or one == two or len(one) != len(two):
+            return
+        first, second = origins
+        if second is not None and second not in self._wanted:
+            self._wanted[second] = one
+        elif first is not None and first not in self._wanted:
+            self._wanted[first] = two
+
     def _of(self, new: _Value, old: _Value, known: Mapping[int, Channels | None]) -> Channels:
         channels = known.get(new.number)
         return channels if channels is not None else grown(old.shape[1], new.shape[1])
@@ -330,13 +360,17 @@ class _Copy:
         channels = self._of(new.args[0], old.args[0], known)
         weight, groups = new.args[1], (old.args[8], new.args[8])
         out = grown(old.outputs[0].shape[1], new.outputs[0].shape[1])
-        if groups[0] == old.args[0].shape[1] and groups[1] == new.args[0].shape[1] and weight.shape[1] == 1:
+        made = new.outputs[0].number
+        self._origins[made] = made
+        if groups[0] == old.args[0].shape[1] > 1 and groups[1] == new.args[0].shape[1] and weight.shape[1] == 1:
             out = channels  # depthwise: a channel out for each one in
             inner: Channels = (0,)
+            self._origins[made] = self._origins.get(new.args[0].number)
         elif groups != (1, 1):
             inner = grown(old.args[1].shape[1], weight.shape[1])
         else:
             inner = channels
+            out = self._wanted.get(made, out)
         if weight.parameter:
             self._fill(weight.parameter, out, inner, shares=groups == (1, 1))
         bias = new.args[2]
