@@ -25,7 +25,7 @@ from search_spaces.cost import Costs, costs_of
 from search_spaces.fitting import fitted, reference
 from search_spaces.rules import Broken, broken
 from search_spaces.space import Space, SpaceConfig
-from workers.assignment import Assignment, LatencyRequest
+from workers.assignment import Assignment, LatencyRequest, ParentWeights
 from workers.datasets import DatasetInfo, DatasetSource
 from workers.drill import DrillSettings
 from workers.scores import METRICS
@@ -112,6 +112,11 @@ class Plan:
         found = [metrics.get(objective.metric) for objective in self.request.objectives]
         return None if any(value is None for value in found) else [float(value) for value in found if value is not None]
 
+    @property
+    def inherits(self) -> bool:
+        """Whether candidates may start from the weights of earlier ones."""
+        return bool(getattr(self.strategy_config, "inherit_weights", False))
+
     def evaluation_key(self, fingerprint: str) -> str:
         """SHA-256 of everything that decides what a training of this architecture gives."""
         request = self.request
@@ -126,6 +131,8 @@ class Plan:
             "gpus": request.resources.gpus > 0,
             "latency": request.latency_batch,
         }
+        if self.inherits:  # the result depends on the parent too: no other search may take it
+            parts["inherits"] = True
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def assignment(
@@ -137,6 +144,7 @@ class Plan:
         folder: Path,
         *,
         seed: int | None = None,
+        parent: ParentWeights | None = None,
     ) -> Assignment:
         """What a worker needs for one candidate; with ``seed`` it is a finalist's full training."""
         request, final = self.request, seed is not None
@@ -161,6 +169,7 @@ class Plan:
             latency=LatencyRequest(batch_size=request.latency_batch) if request.latency_batch else None,
             keep_weights=True,
             final=final,
+            parent=parent,
         )
 
 

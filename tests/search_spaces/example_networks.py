@@ -1,16 +1,19 @@
-"""Small networks around every block, made from its signature alone, so that a new block needs no example of its own."""
+"""Small networks around every block, made from its signature, so that a new block needs no example of its own."""
 
 from __future__ import annotations
 
 import random
-from dataclasses import replace
-from itertools import product
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from itertools import chain, product
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from search_spaces.architecture import Architecture, ArchitectureError, Arg, Node, Task
 from search_spaces.build import walk
-from search_spaces.catalogue import BLOCKS
+from search_spaces.catalogue import BLOCKS, REFERENCES, SPACES
+from search_spaces.choose import SpaceError, first
 from search_spaces.signature import arguments, input_count
 
 TASK = Task((3, 8, 8), 10)
@@ -33,10 +36,9 @@ def example(hint: Any, number: int) -> Any:
 def around(name: str, **chosen: Arg) -> Architecture:
     """An image of 8x8 pixels, a convolution to 16 channels, the block, a classifier where its output is a map.
 
-    A block that gives the four numbers of a box stands behind logits, for localisation.
-
-    Arguments that have no default and are not ``chosen`` get the first number that fits. Inputs have 8x8 or 4x4
-    pixels. Raises ArchitectureError where nothing fits.
+    Arguments that have no default and are not ``chosen`` get the first number that fits; where none does, as for a
+    list of edges, they are those that a reference or a space gives the block. Inputs have 8x8 or 4x4 pixels. Raises
+    ArchitectureError where nothing fits.
     """
     block = BLOCKS[name]
     needed = {key: field.annotation for key, field in arguments(block).model_fields.items() if field.is_required()}
@@ -60,14 +62,16 @@ def around(name: str, **chosen: Arg) -> Architecture:
                 ).architecture
             except ArchitectureError as error:
                 failure = error
-            try:
-                logits = Node("classifier", (1,), {"classes": TASK.classes})
-                boxes = (*nodes, logits, Node("concat", (4, 3)))
-                return walk(Architecture(replace(TASK, kind="localisation"), boxes)).architecture
-            except ArchitectureError as error:
-                failure = error
     assert failure is not None
     raise failure
+
+
+def used(name: str) -> Iterator[dict[str, Arg]]:
+    """Arguments that references and the smallest samples of spaces give a block."""
+    builders = (*(r.build for r in REFERENCES.values()), *(partial(s.bound(TASK), first) for s in SPACES.values()))
+    for build in builders:
+        with suppress(ArchitectureError, SpaceError):
+            yield from (dict(node.args) for node in build().nodes if node.block == name)
 
 
 def every_block() -> Architecture:
@@ -75,12 +79,9 @@ def every_block() -> Architecture:
     nodes: list[Node] = [Node("conv_norm_act", (0,), {"out_channels": CHANNELS}), Node("pool", (1,))]
     logits = []
     for name in BLOCKS:
-        first = len(nodes) + 1
-        one = around(name)
-        if one.task != TASK:
-            continue  # four numbers of a box cannot be added to logits
-        for node in one.nodes[2:]:
-            inputs = tuple(i if i <= 2 else i - 3 + first for i in node.inputs)
+        start = len(nodes) + 1
+        for node in around(name).nodes[2:]:
+            inputs = tuple(i if i <= 2 else i - 3 + start for i in node.inputs)
             nodes.append(Node(node.block, inputs, node.args))
         logits.append(len(nodes))
     return Architecture(TASK, (*nodes, Node("add", tuple(logits), {})))
