@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import chain, product
 from types import NoneType, UnionType
@@ -37,7 +38,8 @@ def around(name: str, **chosen: Arg) -> Architecture:
     """An image of 8x8 pixels, a convolution to 16 channels, the block, a classifier where its output is a map.
 
     Arguments that have no default and are not ``chosen`` get the first number that fits; where none does, as for a
-    list of edges, they are those that a reference or a space gives the block. Inputs have 8x8 or 4x4 pixels. Raises
+    list of edges, they are those that a reference or a space gives the block. A block that gives the four numbers of a
+    box stands behind logits, for localisation. Inputs have 8x8 or 4x4 pixels. Raises
     ArchitectureError where nothing fits.
     """
     block = BLOCKS[name]
@@ -62,6 +64,12 @@ def around(name: str, **chosen: Arg) -> Architecture:
                 ).architecture
             except ArchitectureError as error:
                 failure = error
+            try:
+                logits = Node("classifier", (1,), {"classes": TASK.classes})
+                boxes = (*nodes, logits, Node("concat", (4, 3)))
+                return walk(Architecture(replace(TASK, kind="localisation"), boxes)).architecture
+            except ArchitectureError as error:
+                failure = error
     assert failure is not None
     raise failure
 
@@ -80,7 +88,10 @@ def every_block() -> Architecture:
     logits = []
     for name in BLOCKS:
         start = len(nodes) + 1
-        for node in around(name).nodes[2:]:
+        one = around(name)
+        if one.task != TASK:
+            continue  # four numbers of a box cannot be added to logits
+        for node in one.nodes[2:]:
             inputs = tuple(i if i <= 2 else i - 3 + start for i in node.inputs)
             nodes.append(Node(node.block, inputs, node.args))
         logits.append(len(nodes))
