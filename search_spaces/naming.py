@@ -8,10 +8,10 @@ from search_spaces.architecture import Architecture, Node
 
 KINDS = {
     "conv_norm_act": "conv",
-    "anchored_conv": "conv",
-    "padded_concat": "concat",
     "sparse_conv": "conv",
     "colour_transform": "colours",
+    "anchored_conv": "conv",
+    "padded_concat": "concat",
     "norm_act": "activation",
     "pool": "pool",
     "stochastic_pool": "pool",

@@ -24,6 +24,8 @@ WIDTH = re.compile(
     r"(\w+_)?(channels|width|filters|features|growth|growth_rate)|(branch|reduce|expand)\d\w*|\w*projection"
 )
 """Names of the arguments that count channels."""
+WIDTHS = re.compile(r"widths|single|double|split|deep|flattened|first|second|branch3")
+"""Names of the arguments that list channels of convolutions or units of layers one behind the other."""
 
 
 @dataclass(frozen=True)
@@ -140,13 +142,15 @@ def _widened(args: Mapping[str, Arg], factor: float, in_old: int, in_new: int) -
     found = dict(args)
     groups = args.get("groups", 1)
     groups = groups if isinstance(groups, int) else 1
-    if groups == in_old > 1 and in_new != in_old and "out_channels" in args:  # depthwise
+    if groups == in_old > 1 and in_new != in_old and "out_channels" in args and "width" not in args:  # depthwise
         found["groups"] = in_new
         found["out_channels"] = in_new * (_integer(args["out_channels"]) // in_old)
         return found
     if factor == 1.0:
         return found
     for name, value in args.items():
+        if WIDTHS.fullmatch(name) and isinstance(value, tuple):
+            found[name] = tuple(divisible(n * factor) if isinstance(n, int) else n for n in value)
         if WIDTH.fullmatch(name) and isinstance(value, int) and not isinstance(value, bool) and value > 1:
             inside = 4 * groups if args.get("width") == 0 and groups > 1 else groups
             found[name] = divisible(value * factor, lcm(8, inside))

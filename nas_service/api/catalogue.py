@@ -94,7 +94,7 @@ def _described(name: str, task: Task) -> tuple[tuple[Decision, ...], Outlook]:
 
 
 def _task(shape: list[int], classes: int, kind: str = "classification") -> Task:
-    return Task((shape[0], shape[1], shape[2]), classes)
+    return Task((shape[0], shape[1], shape[2]), classes, kind)
 
 
 def _space(name: str) -> dict[str, Any]:

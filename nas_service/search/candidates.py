@@ -16,14 +16,16 @@ from nas_service.database.session import Database
 from nas_service.database.tables import TRIAL_ENDED, ArchitectureRow, StrategySnapshot, Trial
 from nas_service.search.ledger import Ending, Ledger
 from nas_service.search.mirror import Mirror
-from nas_service.search.plan import Plan, network_costs
+from nas_service.search.plan import Plan, cost_metrics
 from nas_service.search.ranking import losses, pareto_front
 from nas_service.search.source import Control, Nothing, figures_of, weights_of
 from nas_service.settings import Settings
 from nas_service.strategies.protocol import ObservedTrial
 from search_spaces.architecture import Architecture, ArchitectureError
+from search_spaces.auxiliary import without_auxiliary
 from search_spaces.build import walk
 from search_spaces.choose import Question, Recorder, SpaceError, replay
+from search_spaces.cost import costs_of
 from workers.assignment import Assignment, Failure
 
 log = logging.getLogger(__name__)
@@ -146,8 +148,9 @@ class Candidates:
         given = self._given(number)
         recorder = Recorder(replay({}) if given else self._strategy.propose(number))
         try:
-            looked_into = walk(given or self._plan.ask(recorder))
-            architecture, figures = looked_into.architecture, network_costs(looked_into)
+            architecture = given or self._plan.ask(recorder)
+            looked_into = walk(without_auxiliary(architecture))
+            figures = cost_metrics(costs_of(looked_into))
         except (ArchitectureError, SpaceError, ValueError, RuntimeError) as error:
             self._record(number, recorder, None, None, {})
             self._counted += 1

@@ -17,18 +17,16 @@ from nas_service.settings import Settings
 from nas_service.strategies import STRATEGIES
 from nas_service.strategies.protocol import Objective, Problem, StrategyConfig, StrategyEntry
 from search_spaces.architecture import Architecture, ArchitectureError, Task
-from search_spaces.auxiliary import without_auxiliary
-from search_spaces.build import Walk, resolved, walk
+from search_spaces.build import Walk, resolved
 from search_spaces.catalogue import SPACES, UnknownNameError
 from search_spaces.choose import Choose, SpaceError
-from search_spaces.cost import Costs, costs_of
+from search_spaces.cost import Costs
 from search_spaces.fitting import fitted, reference
 from search_spaces.rules import Broken, broken
 from search_spaces.space import Space, SpaceConfig
 from workers.assignment import Assignment, LatencyRequest
 from workers.datasets import DatasetInfo, DatasetSource
 from workers.drill import DrillSettings
-from workers.scores import METRICS
 from workers.tasks import TASKS
 
 
@@ -60,7 +58,7 @@ class Plan:
     def score(self) -> str:
         """The validation score that people go by: the first objective that is one, else the task's own."""
         named = next((o.metric for o in self.request.objectives if o.metric in SCORES), None)
-        return named or f"val_{METRICS[self.task.kind][0]}"
+        return named or f"val_{TASKS[self.task.kind].metrics[0]}"
 
     @property
     def problem(self) -> Problem:
@@ -245,12 +243,6 @@ def _options(model: type[Any], named: Mapping[str, Any], pointer: str) -> Any:
         given = first.get("input")
         message = first["msg"].removeprefix("Value error, ")
         raise InvalidRequest(f"{at}: {message} (given: {given!r:.100}){allowed}", pointer=at) from error
-
-
-def network_costs(looked_into: Walk) -> dict[str, float | int]:
-    """The costs of what is taken home: without auxiliary heads."""
-    bare = without_auxiliary(looked_into.architecture)
-    return cost_metrics(costs_of(looked_into if bare is looked_into.architecture else walk(bare)))
 
 
 def cost_metrics(costs: Costs) -> dict[str, float | int]:

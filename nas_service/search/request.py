@@ -189,13 +189,13 @@ class SearchRequest(Strict):
         description="left out: the task's own score, val_accuracy for classification",
     )
     constraints: list[ConstraintSpec] = Field([], max_length=20)
-    rules: list[RuleName] = Field(
-        [], max_length=50, description="design rules that every candidate must keep; GET /v1/rules tells them"
-    )
     first: list[Name | dict[str, Any]] = Field(
         [],
         max_length=100,
         description="networks to train before the strategy proposes any: names of references, or architectures as JSON",
+    )
+    rules: list[RuleName] = Field(
+        [], max_length=50, description="design rules that every candidate must keep; GET /v1/rules tells them"
     )
     strategy: Named = Field(default_factory=lambda: {"name": "rl"})
     scheduler: SchedulerSpec = Field(default_factory=SchedulerSpec)

@@ -74,7 +74,7 @@ class DenseTransition(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.out_channels = int(compression * in_channels + 1e-9)
+        self.out_channels = max(1, int(compression * in_channels + 1e-9))
         self.norm = nn.BatchNorm2d(in_channels)
         self.conv = nn.Conv2d(in_channels, self.out_channels, 1, bias=False)
         self.dropout = nn.Dropout(dropout)

@@ -40,13 +40,14 @@ class SparseConv(nn.Module):
 class Subsample(nn.Module):
     """y_c = activation(weight_c * sum of x_c over kernel x kernel pixels + bias_c), both trained.
 
-    [batch, c, h, w] -> [batch, c, h / kernel, w / kernel]. Source: layers S2 and S4.
+    [batch, c, h, w] -> [batch, c, ceil(h / kernel), ceil(w / kernel)]; a window that hangs over the
+    edge counts as if it were full of its mean. Source: layers S2 and S4.
     """
 
     def __init__(self, in_channels: int, kernel: int = 2, activation: Activation = "tanh") -> None:
         super().__init__()
         self.out_channels = in_channels
-        self.mean = nn.AvgPool2d(kernel)
+        self.mean = nn.AvgPool2d(kernel, ceil_mode=True)
         self.pixels = kernel * kernel
         self.weight = nn.Parameter(torch.full((in_channels, 1, 1), 1 / self.pixels))
         self.bias = nn.Parameter(torch.zeros(in_channels, 1, 1))

@@ -1,5 +1,7 @@
 """Pooling that draws. Source: Zeiler and Fergus 2013 (1301.3557)."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -8,21 +10,29 @@ from torch import Tensor, nn
 class StochasticPool(nn.Module):
     """y = one pixel of each window, drawn with probability p = x / sum of x; in evaluation sum p x.
 
-    [batch, c, h, w] -> [batch, c, floor((h - kernel) / stride) + 1, ...]. Values below zero count
-    as zero, as behind a ReLU.
+    [batch, c, h, w] -> [batch, c, ceil(h / stride), ceil(w / stride)] with "same" padding and an
+    odd kernel; "valid" pads nothing. Values below zero count as zero, as behind a ReLU; padding is
+    never drawn.
     """
 
-    def __init__(self, in_channels: int, kernel: int = 3, stride: int = 2) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        kernel: int = 3,
+        stride: int = 2,
+        padding: Literal["same", "valid"] = "same",
+    ) -> None:
         super().__init__()
         self.out_channels = in_channels
         self.kernel = kernel
         self.stride = stride
+        self.border = (kernel - 1) // 2 if padding == "same" else 0
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(x)
+        x = F.pad(F.relu(x), (self.border,) * 4)
         if not self.training:
             total = F.avg_pool2d(x, self.kernel, self.stride)
-            return F.avg_pool2d(x * x, self.kernel, self.stride) / (total + 1e-12)
+            return F.avg_pool2d(x * x, self.kernel, self.stride) / total.clamp(min=1e-12)
         windows = x.unfold(2, self.kernel, self.stride).unfold(3, self.kernel, self.stride)
         windows = windows.flatten(4)
         places = torch.multinomial(windows.detach().flatten(0, 3) + 1e-12, 1)

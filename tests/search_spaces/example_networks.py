@@ -1,16 +1,20 @@
-"""Small networks around every block, made from its signature alone, so that a new block needs no example of its own."""
+"""Small networks around every block, made from its signature, so that a new block needs no example of its own."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
-from itertools import product
+from functools import partial
+from itertools import chain, product
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from search_spaces.architecture import Architecture, ArchitectureError, Arg, Node, Task
 from search_spaces.build import walk
-from search_spaces.catalogue import BLOCKS
+from search_spaces.catalogue import BLOCKS, REFERENCES, SPACES
+from search_spaces.choose import SpaceError, first
 from search_spaces.signature import arguments, input_count
 
 TASK = Task((3, 8, 8), 10)
@@ -35,15 +39,16 @@ def around(name: str, **chosen: Arg) -> Architecture:
 
     A block that gives the four numbers of a box stands behind logits, for localisation.
 
-    Arguments that have no default and are not ``chosen`` get the first number that fits. Inputs have 8x8 or 4x4
-    pixels. Raises ArchitectureError where nothing fits.
+    Arguments that have no default and are not ``chosen`` get the first number that fits; where none does, as for a
+    list of edges, they are those that a reference or a space gives the block. Inputs have 8x8 or 4x4 pixels. Raises
+    ArchitectureError where nothing fits.
     """
     block = BLOCKS[name]
     needed = {key: field.annotation for key, field in arguments(block).model_fields.items() if field.is_required()}
     failure: ArchitectureError | None = None
-    for number in (8, 4, 1, 32):
-        args = {key: TASK.classes if key == "classes" else example(hint, number) for key, hint in needed.items()}
-        args.update(chosen)
+    numbers = [{key: example(hint, number) for key, hint in needed.items()} for number in (8, 4, 1, 32)]
+    for given in chain(numbers, used(name)):
+        args = {key: TASK.classes if key == "classes" else value for key, value in given.items()} | chosen
         for inputs in product((1, 2), repeat=input_count(block) or 2):
             nodes = [
                 Node("conv_norm_act", (0,), {"out_channels": CHANNELS}),
@@ -70,17 +75,25 @@ def around(name: str, **chosen: Arg) -> Architecture:
     raise failure
 
 
+def used(name: str) -> Iterator[dict[str, Arg]]:
+    """Arguments that references and the smallest samples of spaces give a block."""
+    builders = (*(r.build for r in REFERENCES.values()), *(partial(s.bound(TASK), first) for s in SPACES.values()))
+    for build in builders:
+        with suppress(ArchitectureError, SpaceError):
+            yield from (dict(node.args) for node in build().nodes if node.block == name)
+
+
 def every_block() -> Architecture:
     """One network of all blocks side by side: the logits of ``around`` of each, added."""
     nodes: list[Node] = [Node("conv_norm_act", (0,), {"out_channels": CHANNELS}), Node("pool", (1,))]
     logits = []
     for name in BLOCKS:
-        first = len(nodes) + 1
+        start = len(nodes) + 1
         one = around(name)
         if one.task != TASK:
             continue  # four numbers of a box cannot be added to logits
         for node in one.nodes[2:]:
-            inputs = tuple(i if i <= 2 else i - 3 + first for i in node.inputs)
+            inputs = tuple(i if i <= 2 else i - 3 + start for i in node.inputs)
             nodes.append(Node(node.block, inputs, node.args))
         logits.append(len(nodes))
     return Architecture(TASK, (*nodes, Node("add", tuple(logits), {})))

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from search_spaces.blocks.convolution import ConvNormAct, NormAct, Order, Pool
 from search_spaces.blocks.dense import DenseBlock, DenseTransition
+from search_spaces.blocks.drop_path import DropPath
 from search_spaces.blocks.fire import Fire
 from search_spaces.blocks.fractal import FractalBlock
 from search_spaces.blocks.inception import FlattenedConv
+from search_spaces.blocks.inception_resnet import InceptionResnetA, InceptionResnetB, InceptionResnetC
 from search_spaces.blocks.lenet import RadialBasisClassifier, SparseConv, Subsample
 from search_spaces.blocks.mbconv import FusedInvertedResidual, InvertedResidual
 from search_spaces.blocks.pooling import StochasticPool
 from search_spaces.blocks.residual import BasicBlock, BottleneckBlock, PreActBlock, PreActBottleneck
+from search_spaces.blocks.separable import XceptionBlock
 from search_spaces.signature import arguments
 
 
@@ -61,7 +66,7 @@ def test_a_sum_pool_is_maximum_and_mean() -> None:
 
 
 def test_stochastic_pooling_draws_pixels_and_expects_them_in_evaluation() -> None:
-    pool = StochasticPool(1, kernel=2, stride=2)
+    pool = StochasticPool(1, kernel=2, stride=2, padding="valid")
     x = torch.tensor([[1.0, 0.0], [3.0, -5.0]]).view(1, 1, 2, 2)
     drawn = torch.cat([pool(x.expand(500, 1, 2, 2)) for _ in range(4)])
     assert set(drawn.flatten().tolist()) == {1.0, 3.0}, "never the zeros"
@@ -95,27 +100,29 @@ def test_codes_are_far_apart_and_not_trained() -> None:
 
 
 def drop_rates(module: nn.Module) -> set[float]:
-    from search_spaces.blocks.drop_path import DropPath
-
     return {m.rate for m in module.modules() if isinstance(m, DropPath)}
 
 
 @pytest.mark.parametrize(
-    "module",
+    "make",
     [
-        BasicBlock(6, 6, drop_path=0.999),
-        BottleneckBlock(8, 8, drop_path=0.999),
-        PreActBlock(6, 6, drop_path=0.999),
-        PreActBottleneck(8, 8, drop_path=0.999),
-        InvertedResidual(6, 6, drop_path=0.999),
-        FusedInvertedResidual(6, 6, drop_path=0.999),
-        Fire(6, 2, 3, 3, bypass="simple", drop_path=0.999),
+        lambda rate: BasicBlock(32, 32, drop_path=rate),
+        lambda rate: BottleneckBlock(32, 32, drop_path=rate),
+        lambda rate: PreActBlock(32, 32, drop_path=rate),
+        lambda rate: PreActBottleneck(32, 32, drop_path=rate),
+        lambda rate: InvertedResidual(32, 32, drop_path=rate),
+        lambda rate: FusedInvertedResidual(32, 32, drop_path=rate),
+        lambda rate: Fire(32, 8, 16, 16, bypass="simple", drop_path=rate),
+        lambda rate: XceptionBlock(32, (32, 32), drop_path=rate),
+        lambda rate: InceptionResnetA(32, 8, (8, 8), (8, 8, 8), drop_path=rate),
+        lambda rate: InceptionResnetB(32, 8, (8, 8, 8), drop_path=rate),
+        lambda rate: InceptionResnetC(32, 8, (8, 8, 8), drop_path=rate),
     ],
-    ids=lambda module: type(module).__name__,
 )
-def test_stochastic_depth_leaves_the_shortcut(module: nn.Module) -> None:
-    assert drop_rates(module) == {0.999}
-    x = torch.rand(4, 8 if "Bottleneck" in type(module).__name__ else 6, 5, 5)
+def test_stochastic_depth_leaves_the_shortcut(make: Callable[[float], nn.Module]) -> None:
+    module = make(1 - 1e-9)
+    assert drop_rates(module) == {1 - 1e-9}
+    x = torch.rand(4, 32, 5, 5)
     assert torch.equal(module.train()(x), x)
     assert not torch.equal(module.eval()(x), x)
 
