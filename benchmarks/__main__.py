@@ -1,10 +1,10 @@
-"""``python -m benchmarks [overhead]``."""
+"""``python -m benchmarks``: how long networks take to be built, and what a search costs beside its trainings."""
 
 from __future__ import annotations
 
 import argparse
 
-from benchmarks import overhead
+from benchmarks import building, overhead
 
 
 def main() -> None:
@@ -12,6 +12,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, nargs="*", default=[1, 10, 60], help="lengths of candidates")
     parser.add_argument("--only", nargs="*", choices=list(overhead.SYSTEMS), default=list(overhead.SYSTEMS))
     arguments = parser.parse_args()
+    building.main()
     overhead.main(arguments.seconds, arguments.only)
 
 

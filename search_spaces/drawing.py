@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sysconfig
+from collections import Counter
+from collections.abc import Mapping
 from html import escape
 from itertools import groupby
 
@@ -47,8 +49,39 @@ class DrawingError(RuntimeError):
     """A picture that could not be drawn: says why."""
 
 
-def dot(architecture: Architecture) -> str:
-    """The graph in DOT: a rounded box a node, stages as panels, "channels x height x width" on every edge."""
+def condensed(architecture: Architecture) -> tuple[Architecture, dict[int, int]]:
+    """The architecture with one node for each run of equal nodes that keep their shape, and how often it stood there.
+
+    The second value says it by number of node, where that is more than once.
+    """
+    looked_into = walk(architecture)
+    nodes, shapes = looked_into.architecture.nodes, looked_into.shapes
+    readers = Counter(i for node in nodes for i in node.inputs)
+    numbers, kept, times = {0: 0}, list[Node](), dict[int, int]()
+    for number, node in enumerate(nodes, 1):
+        before = nodes[number - 2] if number > 1 else node
+        again = number > 1 and node.inputs == (number - 1,) and readers[number - 1] == 1 and node.block == before.block
+        if (
+            again
+            and _apart_from_drop_path(node) == _apart_from_drop_path(before)
+            and shapes[number - 1] == shapes[number - 2]
+        ):
+            times[len(kept)] = times.get(len(kept), 1) + 1
+        else:
+            kept.append(Node(node.block, tuple(numbers[i] for i in node.inputs), node.args))
+        numbers[number] = len(kept)
+    return Architecture(looked_into.architecture.task, tuple(kept)), times
+
+
+def _apart_from_drop_path(node: Node) -> dict[str, Arg]:
+    return {name: value for name, value in node.args.items() if name != "drop_path"}
+
+
+def dot(architecture: Architecture, times: Mapping[int, int] | None = None) -> str:
+    """The graph in DOT: a rounded box a node, stages as panels, "channels x height x width" on every edge.
+
+    ``times`` says of nodes, by number, how often they stand there in a row.
+    """
     looked_into = walk(architecture)
     live = live_nodes(looked_into.architecture)
     task = looked_into.architecture.task
@@ -56,7 +89,7 @@ def dot(architecture: Architecture) -> str:
     lines = [*PREAMBLE, f"  n0 [label=<<b>image</b>>, {box}];"]
     for stage, members in groupby(live, key=lambda number: _stage(looked_into.names[number - 1])):
         numbers = list(members)
-        boxes = [f"  {_box(looked_into, number)}" for number in numbers]
+        boxes = [f"  {_box(looked_into, number, (times or {}).get(number, 1))}" for number in numbers]
         if stage:
             height_width = "×".join(map(str, looked_into.shapes[numbers[0] - 1][1:]))
             panel = f'label="{stage.replace("stage", "stage ")} · {height_width}", style="rounded,filled"'
@@ -77,13 +110,18 @@ def dot(architecture: Architecture) -> str:
 
 def svg(architecture: Architecture) -> str:
     """The graph as SVG, readable by itself and as part of a page. Raises DrawingError where graphviz-pure fails."""
+    return rendered(dot(architecture))
+
+
+def rendered(graph: str) -> str:
+    """DOT as SVG. Raises DrawingError where graphviz-pure fails."""
     program = shutil.which("graphviz-pure", path=sysconfig.get_path("scripts")) or shutil.which("graphviz-pure")
     if program is None:
         raise DrawingError("graphviz-pure is not installed: pip install graphviz-pure")
     try:
         done = subprocess.run(
             [program, "-Tsvg"],
-            input=dot(architecture).encode(),
+            input=graph.encode(),
             capture_output=True,
             timeout=TIMEOUT_SECONDS,
             check=True,
@@ -102,12 +140,12 @@ def _stage(name: str) -> str:
     return match.group(1) if match else ""
 
 
-def _box(looked_into: Walk, number: int) -> str:
+def _box(looked_into: Walk, number: int, times: int = 1) -> str:
     node = looked_into.architecture.nodes[number - 1]
     block = catalogue.BLOCKS[node.block]
     fill, border = _colours(node)
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", block.__name__)
-    details = " · ".join(_details(node))
+    details = " · ".join([*_details(node), *([f"{times} times"] if times > 1 else [])])
     profile = looked_into.profiles[number - 1]
     lines = [f"<b>{escape(words)}</b>"]
     if details:

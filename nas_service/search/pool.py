@@ -6,11 +6,13 @@ scheduler may stop the candidate: a worker waits for nobody, and trains no epoch
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -20,7 +22,7 @@ from nas_service.errors import NasError
 from nas_service.search.request import ResourceSpec
 from nas_service.search.source import Nothing, Source, assignment_key
 from workers.assignment import Assignment, Failure, Member
-from workers.ending import explain_death, failure_of
+from workers.ending import explain_death, failure_of, forget_death
 from workers.evaluate import Candidate
 
 if TYPE_CHECKING:  # brings torch, which takes seconds: workers are made before it is loaded here
@@ -169,6 +171,8 @@ class Pool:
                 found = source.next()
                 if isinstance(found, Nothing):
                     return found
+                with contextlib.suppress(OSError):  # what a disk has against it, the worker will say
+                    forget_death(Path(found.directory))
                 worker.assignment, worker.asked_epochs, worker.since = found, 1, time.monotonic()
                 worker.asked.append(worker.actor.step.remote(found.model_dump_json()))
                 self._ask(worker, scheduler)

@@ -21,7 +21,7 @@ def googlenet_auxiliary() -> Architecture:
 
 
 def overfeat_localisation() -> Architecture:
-    """OverFeat's fast model with a regressor of 4096 and 1024 units on the last pool, one box for all classes."""
+    """OverFeat's fast model with a regressor of 4096 and 1024 hidden units on the last pool: one box for all."""
     return with_task(overfeat(), "localisation", reduction=0, widths=(4096, 1024))
 
 

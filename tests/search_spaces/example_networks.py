@@ -47,7 +47,7 @@ def around(name: str, **chosen: Arg) -> Architecture:
     needed = {key: field.annotation for key, field in arguments(block).model_fields.items() if field.is_required()}
     failure: ArchitectureError | None = None
     numbers = [{key: example(hint, number) for key, hint in needed.items()} for number in (8, 4, 1, 32)]
-    for given in chain(numbers, used(name)):
+    for given in chain(numbers[:2], used(name), numbers[2:]):
         args = {key: TASK.classes if key == "classes" else value for key, value in given.items()} | chosen
         for inputs in product((1, 2), repeat=input_count(block) or 2):
             nodes = [
