@@ -37,6 +37,8 @@ def example(hint: Any, number: int) -> Any:
 def around(name: str, **chosen: Arg) -> Architecture:
     """An image of 8x8 pixels, a convolution to 16 channels, the block, a classifier where its output is a map.
 
+    A block that gives the four numbers of a box stands behind logits, for localisation.
+
     Arguments that have no default and are not ``chosen`` get the first number that fits; where none does, as for a
     list of edges, they are those that a reference or a space gives the block. A block that gives the four numbers of a
     box stands behind logits, for localisation. Inputs have 8x8 or 4x4 pixels. Raises
