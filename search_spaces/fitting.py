@@ -8,6 +8,7 @@ from search_spaces import catalogue
 from search_spaces.architecture import Architecture, ArchitectureError, Arg, Node, Task
 from search_spaces.build import resolved, walk
 from search_spaces.naming import KINDS
+from search_spaces.tasks import with_task
 
 SMALLEST = 2
 """Pixels a side that the last map shall keep, unless the published network itself ends with fewer."""
@@ -18,9 +19,10 @@ def fitted(architecture: Architecture, task: Task) -> Architecture:
 
     Where the images are too small for it, all windows get "same" padding; where that is not enough, strides and pools
     are left out, the first ones first, until the last map has at least two pixels a side (as ResNets for CIFAR have no
-    strided stem). Weights of convolutions keep their shapes. Raises ArchitectureError where nothing helps.
+    strided stem). Weights of convolutions keep their shapes. A classifier gets the head that another kind of task
+    needs. Raises ArchitectureError where nothing helps.
     """
-    complete = resolved(architecture)
+    complete = resolved(with_task(architecture, task.kind))
     wanted = min(SMALLEST, min(_last_map(complete)))
     nodes = tuple(_with_classes(node, task.classes) for node in complete.nodes)
     padded = tuple(map(_padded, nodes))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import chain, product
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from search_spaces.architecture import Architecture, ArchitectureError, Arg, Node, Task
+from search_spaces.architecture import TASKS, Architecture, ArchitectureError, Arg, Node, Task
 from search_spaces.build import walk
 from search_spaces.catalogue import BLOCKS, REFERENCES, SPACES
 from search_spaces.choose import SpaceError, first
@@ -34,11 +35,11 @@ def example(hint: Any, number: int) -> Any:
 
 
 def around(name: str, **chosen: Arg) -> Architecture:
-    """An image of 8x8 pixels, a convolution to 16 channels, the block, a classifier where its output is a map.
+    """An image of 8x8 pixels, a convolution to 16 channels, the block, a classifier where its output is no answer.
 
     Arguments that have no default and are not ``chosen`` get the first number that fits; where none does, as for a
-    list of edges, they are those that a reference or a space gives the block. Inputs have 8x8 or 4x4 pixels. Raises
-    ArchitectureError where nothing fits.
+    list of edges, they are those that a reference or a space gives the block. Inputs have 8x8 or 4x4 pixels, or are the
+    image. A head may be for any kind of task. Raises ArchitectureError where nothing fits.
     """
     block = BLOCKS[name]
     needed = {key: field.annotation for key, field in arguments(block).model_fields.items() if field.is_required()}
@@ -46,22 +47,18 @@ def around(name: str, **chosen: Arg) -> Architecture:
     numbers = [{key: example(hint, number) for key, hint in needed.items()} for number in (8, 4, 1, 32)]
     for given in chain(numbers[:2], used(name), numbers[2:]):
         args = {key: TASK.classes if key == "classes" else value for key, value in given.items()} | chosen
-        for inputs in product((1, 2), repeat=input_count(block) or 2):
-            nodes = [
+        for inputs in product((1, 2, 0), repeat=input_count(block) or 2):
+            nodes = (
                 Node("conv_norm_act", (0,), {"out_channels": CHANNELS}),
                 Node("pool", (1,)),
                 Node(name, inputs, args),
-            ]
-            try:
-                return walk(Architecture(TASK, tuple(nodes))).architecture
-            except ArchitectureError as error:
-                failure = error
-            try:
-                return walk(
-                    Architecture(TASK, (*nodes, Node("classifier", (3,), {"classes": TASK.classes})))
-                ).architecture
-            except ArchitectureError as error:
-                failure = error
+            )
+            head = Node("classifier", (3,), {"classes": TASK.classes})
+            for kind, ending in (*((kind, ()) for kind in TASKS), ("classification", (head,))):
+                try:
+                    return walk(Architecture(replace(TASK, kind=kind), (*nodes, *ending))).architecture
+                except ArchitectureError as error:
+                    failure = error
     assert failure is not None
     raise failure
 
@@ -75,16 +72,23 @@ def used(name: str) -> Iterator[dict[str, Arg]]:
 
 
 def every_block() -> Architecture:
-    """One network of all blocks side by side: the logits of ``around`` of each, added."""
+    """One network of all blocks side by side: the outputs of ``around`` of each, maps averaged, in one row.
+
+    The task is a localisation because that may have any number of outputs from five on.
+    """
     nodes: list[Node] = [Node("conv_norm_act", (0,), {"out_channels": CHANNELS}), Node("pool", (1,))]
-    logits = []
+    answers = []
     for name in BLOCKS:
         start = len(nodes) + 1
-        for node in around(name).nodes[2:]:
+        one = around(name)
+        for node in one.nodes[2:]:
             inputs = tuple(i if i <= 2 else i - 3 + start for i in node.inputs)
             nodes.append(Node(node.block, inputs, node.args))
-        logits.append(len(nodes))
-    return Architecture(TASK, (*nodes, Node("add", tuple(logits), {})))
+        if one.task.kind == "segmentation":
+            nodes.append(Node("classifier", (len(nodes),), {"classes": TASK.classes}))
+        answers.append((len(nodes), TASK.classes + 4 * (one.task.kind == "localisation")))
+    task = replace(TASK, classes=sum(width for _, width in answers) - 4, kind="localisation")
+    return Architecture(task, (*nodes, Node("concat", tuple(number for number, _ in answers), {})))
 
 
 def renumbered(architecture: Architecture, rng: random.Random) -> Architecture:
