@@ -16,6 +16,10 @@ ENDED = ("succeeded", "failed", "cancelled")
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
+PASSING = (502, 503, 504)
+"""Answers of a server, or of a proxy before it, that is away for a moment."""
+
+
 class ApiError(Exception):
     """The server refused: ``status`` is the HTTP status, ``errors`` lists {pointer, detail}."""
 
@@ -144,7 +148,9 @@ class Client:
                         return
                     after = event["id"]
                     yield event
-            except httpx.HTTPError as error:
+            except (httpx.HTTPError, ApiError) as error:
+                if isinstance(error, ApiError) and error.status not in PASSING:
+                    raise
                 silent += 1
                 if silent > 30:
                     raise Unreachable(f"no server answers at {self.url}: {error or type(error).__name__}") from error

@@ -78,6 +78,20 @@ def _own_blocks() -> dict[str, type[nn.Module]]:
         "inverted_residual": mbconv.InvertedResidual,
         "inception_block": inception.InceptionBlock,
         "nasnet_cell": nasnet.NasnetCell,
+        "enet_initial": enet.EnetInitial,
+        "enet_bottleneck": enet.EnetBottleneck,
+        "enet_downsampling": enet.EnetDownsampling,
+        "enet_upsampling": enet.EnetUpsampling,
+        "max_unpool": enet.MaxUnpool,
+        "segmentation_head": heads.SegmentationHead,
+        "upsampled_classifier": heads.UpsampledClassifier,
+        "box_regressor": heads.BoxRegressor,
+        "auxiliary_classifier": auxiliary.AuxiliaryClassifier,
+        "anchored_conv": anchored.AnchoredConv,
+        "padded_concat": anchored.PaddedConcat,
+        "nasbench101_cell": nasbench.Nasbench101Cell,
+        "nasbench201_cell": nasbench.Nasbench201Cell,
+        "nasbench201_reduction": nasbench.Nasbench201Reduction,
         "stochastic_pool": pooling.StochasticPool,
         "colour_transform": mlpconv.ColourTransform,
         "mlpconv": mlpconv.MlpConv,
@@ -105,19 +119,6 @@ def _own_blocks() -> dict[str, type[nn.Module]]:
         "flatten_dense": perceptron.FlattenDense,
         "convolutional_classifier": perceptron.ConvolutionalClassifier,
         "radial_basis_classifier": lenet.RadialBasisClassifier,
-        "anchored_conv": anchored.AnchoredConv,
-        "padded_concat": anchored.PaddedConcat,
-        "nasbench101_cell": nasbench.Nasbench101Cell,
-        "nasbench201_cell": nasbench.Nasbench201Cell,
-        "nasbench201_reduction": nasbench.Nasbench201Reduction,
-        "enet_initial": enet.EnetInitial,
-        "enet_bottleneck": enet.EnetBottleneck,
-        "enet_downsampling": enet.EnetDownsampling,
-        "enet_upsampling": enet.EnetUpsampling,
-        "segmentation_head": heads.SegmentationHead,
-        "upsampled_classifier": heads.UpsampledClassifier,
-        "localisation_head": heads.LocalisationHead,
-        "auxiliary_classifier": auxiliary.AuxiliaryClassifier,
     }
 
 
@@ -141,13 +142,13 @@ def _own_spaces() -> dict[str, Space]:
         "inception": inception.SPACE,
         "nasnet": nasnet.SPACE,
         "efficientnet": efficientnet.SPACE,
+        "segmentation": segmentation.SPACE,
         "chain": anchored.SPACE,
         "nasbench101": nasbench.NASBENCH101,
         "nasbench201": nasbench.NASBENCH201,
         "macro": nasbench.MACRO,
         "composed": composed.SPACE,
         "neighbourhood": neighbourhood.SPACE,
-        "segmentation": segmentation.SPACE,
     }
 
 
@@ -186,10 +187,10 @@ def _own_references() -> dict[str, Reference]:
         **mobilenet.REFERENCES,
         **efficientnet.REFERENCES,
         **nasnet.REFERENCES,
-        **darts.REFERENCES,
-        **nasbench.REFERENCES,
         **enet.REFERENCES,
         **auxiliary.REFERENCES,
+        **nasbench.REFERENCES,
+        **darts.REFERENCES,
     }
 
 

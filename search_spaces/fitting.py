@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from search_spaces import catalogue
 from search_spaces.architecture import Architecture, ArchitectureError, Arg, Node, Task
@@ -19,10 +20,12 @@ def fitted(architecture: Architecture, task: Task) -> Architecture:
 
     Where the images are too small for it, all windows get "same" padding; where that is not enough, strides and pools
     are left out, the first ones first, until the last map has at least two pixels a side (as ResNets for CIFAR have no
-    strided stem). Weights of convolutions keep their shapes. A classifier gets the head that another kind of task
-    needs. Raises ArchitectureError where nothing helps.
+    strided stem). Weights of convolutions keep their shapes. For another kind of task it gets another head. Raises
+    ArchitectureError where nothing helps.
     """
-    complete = resolved(with_task(architecture, task.kind))
+    if task.kind != architecture.task.kind:
+        return resolved(with_task(fitted(architecture, replace(task, kind=architecture.task.kind)), task.kind))
+    complete = resolved(architecture)
     wanted = min(SMALLEST, min(_last_map(complete)))
     nodes = tuple(_with_classes(node, task.classes) for node in complete.nodes)
     padded = tuple(map(_padded, nodes))

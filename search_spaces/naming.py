@@ -22,12 +22,13 @@ KINDS = {
     "concat": "concat",
     "auxiliary_classifier": "auxiliary",
     "classifier": "head",
+    "segmentation_head": "head",
+    "upsampled_classifier": "head",
+    "box_regressor": "box",
+    "max_unpool": "unpool",
     "flatten_dense": "head",
     "convolutional_classifier": "head",
     "radial_basis_classifier": "head",
-    "segmentation_head": "head",
-    "upsampled_classifier": "head",
-    "localisation_head": "head",
 }
 """Short names of the blocks that every family shares; any other block is the body of a network, a "block"."""
 

@@ -1,4 +1,4 @@
-"""The same body for another task: a classifier with its head replaced."""
+"""The same body for another task: a classifier with a box beside its logits, or with a label for each pixel."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from dataclasses import replace
 from search_spaces.architecture import Architecture, ArchitectureError, Arg, Node
 from search_spaces.auxiliary import without_auxiliary
 
-HEADS = {"segmentation": "upsampled_classifier", "localisation": "localisation_head"}
-"""The block that takes the place of the classifier."""
-
 
 def with_task(architecture: Architecture, kind: str, **args: Arg) -> Architecture:
-    """A classifier's form for another task: its last node replaced by the head that the task needs.
+    """A classifier's form for another task; ``args`` go to the node that is added.
 
-    The new head reads what the old one read: segmentation needs a map there (the fully convolutional form of Long et
-    al. 2015) and has no use for auxiliary heads, localisation takes vectors too. ``args`` go to the new head. Raises
-    ArchitectureError where the last node is no classifier, which is known by its argument ``classes``.
+    localisation: a box regressor reads what the classifier reads, and its box stands behind the logits. segmentation:
+    in place of the classifier one at every position, enlarged (the fully convolutional form of Long et al. 2015); it
+    needs a map there, and has no use for auxiliary heads. Raises ArchitectureError where the last node is no
+    classifier, which is known by its argument ``classes``.
     """
     if kind == architecture.task.kind:
         return architecture
@@ -27,5 +25,9 @@ def with_task(architecture: Architecture, kind: str, **args: Arg) -> Architectur
             f"{last.block} ends a network for {architecture.task.kind}; allowed: a classifier, to make one for {kind}",
             f"/nodes/{len(body)}/block",
         )
-    inputs = (*last.inputs, 0) if kind == "segmentation" else last.inputs
-    return Architecture(task, (*body, Node(HEADS[kind], inputs, {"classes": task.classes, **args})))
+    if kind == "segmentation":
+        head = Node("upsampled_classifier", (*last.inputs, 0), {"classes": task.classes, **args})
+        return Architecture(task, (*body, head))
+    logits = len(body) + 1
+    box = Node("box_regressor", last.inputs, args)
+    return Architecture(task, (*body, last, box, Node("concat", (logits, logits + 1))))

@@ -27,12 +27,29 @@ class Failure(Part):
     traceback: str = ""
 
 
+class Member(Part):
+    """One trained network of an ensemble: its architecture as JSON, and its weights."""
+
+    architecture: dict[str, Any]
+    weights_path: str
+    sha256: str
+
+
 class LatencyRequest(Part):
     """Measure the latency of the fresh network before it is trained."""
 
     batch_size: int = Field(default=1, ge=1, le=65_536, description="Images in one forward pass.")
     repeats: int = Field(default=50, ge=5, le=10_000, description="Timed runs.")
     budget_seconds: float = Field(default=10.0, gt=0, le=600, description="Stop timing after so many seconds.")
+
+
+class ParentWeights(Part):
+    """The network whose weights a candidate starts from, as far as they fit."""
+
+    trial: int = Field(ge=0, description="Number of the trial that trained it.")
+    architecture: dict[str, Any] = Field(description="Architecture as JSON.")
+    path: str = Field(min_length=1, max_length=4096, description="File of its weights.")
+    sha256: str = Field(min_length=64, max_length=64, description="SHA-256 of that file, in hexadecimal.")
 
 
 class Assignment(Part):
@@ -58,6 +75,7 @@ class Assignment(Part):
     latency: LatencyRequest | None = Field(default=None, description="Measure latency_ms; null: do not.")
     keep_weights: bool = Field(default=False, description="Save the weights of the best epoch.")
     final: bool = Field(default=False, description="A finalist's run; its weights are kept.")
+    parent: ParentWeights | None = Field(default=None, description="Start from these weights; null: from fresh ones.")
     resume: bool = Field(default=True, description="Go on from the checkpoint in ``directory`` if there is one.")
 
     @model_validator(mode="after")

@@ -109,9 +109,15 @@ def write_failure(folder: Path, failure: Failure) -> None:
     (folder / FAILURE).write_text(failure.model_dump_json())
 
 
+def forget_death(folder: Path) -> None:
+    """Remove what an earlier attempt left for ``explain_death``."""
+    for name in (FAILURE, TRACE, BIRTH):
+        (folder / name).unlink(missing_ok=True)
+
+
 def write_birth(folder: Path) -> None:
     """Note where and when a candidate started, and forget the traces of an earlier attempt."""
-    (folder / FAILURE).unlink(missing_ok=True)
+    forget_death(folder)
     birth = {"host": socket.gethostname(), "pid": os.getpid(), "oom_kills": kernel_oom_kills()}
     (folder / BIRTH).write_text(json.dumps(birth))
 

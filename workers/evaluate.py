@@ -13,14 +13,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from traceback import format_stack
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from typing import IO, Any, NoReturn
 
-from workers.assignment import Assignment, Failure
+from workers.assignment import Assignment, Failure, Member
 from workers.containment import CappedLog, adopt_orphans, children, deadline, kill_children
 from workers.ending import LOG, TRACE, write_birth, write_failure
-
-if TYPE_CHECKING:
-    from workers.run import Member
 
 Report = dict[str, Any]
 
@@ -66,11 +63,13 @@ class Candidate:
             self._die_if_poisoned(report)
         return report
 
-    def test(self, assignment: str, weights_path: str, sha256: str, members: Sequence[Member]) -> dict[str, float]:
+    def test(
+        self, assignment: str, weights_path: str, sha256: str, ensemble: Sequence[Member] = ()
+    ) -> dict[str, float]:
         """``run.scores_on_test`` of an assignment as JSON."""
         from workers.run import scores_on_test
 
-        return scores_on_test(Assignment.model_validate_json(assignment), weights_path, sha256, members)
+        return scores_on_test(Assignment.model_validate_json(assignment), weights_path, sha256, ensemble)
 
     def _begin(self, assignment: Assignment) -> None:
         from workers.run import run

@@ -10,7 +10,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,10 @@ import torch
 from torch import nn
 
 from search_spaces.architecture import Architecture, Task
-from search_spaces.build import build
+from search_spaces.build import Network, build
+from search_spaces.growth import inherit
 from workers import checkpoint, drill, latency
-from workers.assignment import Assignment, Kind
+from workers.assignment import Assignment, Kind, Member
 from workers.checkpoint import CheckpointError
 from workers.containment import data_bytes, memory_limit
 from workers.datasets import DataError, Dataset, load, load_test
@@ -116,8 +116,8 @@ def _trained(assignment: Assignment, folder: Path) -> Iterator[Report]:
     with blamed("data"):
         data = matching(_load(assignment, device), architecture.task)
     identity = identity_of(assignment, data)
-    network, progress = _start(assignment, architecture, device)
-    extra: Report = {"data_hash": data.content_hash, "device": latency.device_name(device)}
+    network, progress, inherited = _start(assignment, architecture, device)
+    extra: Report = {"data_hash": data.content_hash, "device": latency.device_name(device), **inherited}
     if assignment.latency is not None:
         wanted = assignment.latency
         measured = latency.measure(
@@ -129,7 +129,7 @@ def _trained(assignment: Assignment, folder: Path) -> Iterator[Report]:
             done = checkpoint.load_checkpoint(network, progress, folder, identity)
         except CheckpointError as error:
             _start_over(folder, error)
-            network, progress = _start(assignment, architecture, device)
+            network, progress, _ = _start(assignment, architecture, device)
             done = 0
         if done:
             note(folder, f"going on from the checkpoint of epoch {done}")
@@ -159,14 +159,38 @@ def _load(assignment: Assignment, device: torch.device) -> Dataset:
     return load(assignment.dataset, assignment.data_roots, assignment.source, device)
 
 
-def _start(assignment: Assignment, architecture: Architecture, device: torch.device) -> tuple[nn.Module, Progress]:
-    """A fresh network whose weights depend on the seed alone, and its optimiser."""
+def _start(
+    assignment: Assignment, architecture: Architecture, device: torch.device
+) -> tuple[nn.Module, Progress, Report]:
+    """A network whose weights depend on the seed and on those of its parent alone, its optimiser, what it inherited."""
     if device.type == "cpu":
         torch.set_num_threads(1)
     torch.manual_seed(assignment.seed)
     with blamed("build"):
         network = build(architecture)
-    return network, prepare(network, assignment.recipe, device)
+    inherited = _inherit(assignment, architecture, network)
+    return network, prepare(network, assignment.recipe, device), inherited
+
+
+def _inherit(assignment: Assignment, architecture: Architecture, network: Network) -> Report:
+    """Start from the parent's weights where there are some; a parent whose file is gone is none."""
+    parent = assignment.parent
+    if parent is None:
+        return {}
+    own = Architecture.from_json(parent.architecture)
+    original = build(own)
+    try:
+        checkpoint.load_weights(original, Path(parent.path), parent.sha256)
+    except CheckpointError as error:
+        note(Path(assignment.directory), f"fresh weights, those of trial {parent.trial} cannot be read: {error}")
+        return {"parent_trial": parent.trial, "inherited_share": 0.0}
+    torch.manual_seed(assignment.seed)
+    taken = inherit(own, original.state_dict(), network, architecture)
+    return {
+        "parent_trial": parent.trial,
+        "inherited_share": taken.share,
+        "function_preserving": int(taken.preserving),
+    }
 
 
 def matching(data: Dataset, task: Task) -> Dataset:
@@ -189,6 +213,8 @@ def identity_of(assignment: Assignment, data: Dataset) -> str:
         "seed": assignment.seed,
         "data": data.content_hash,
     }
+    if assignment.parent is not None:
+        parts["parent"] = assignment.parent.sha256
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -232,15 +258,6 @@ def _kept(
     }
 
 
-@dataclass(frozen=True)
-class Member:
-    """One trained network of an ensemble: its architecture as JSON, and its weights."""
-
-    architecture: dict[str, Any]
-    weights_path: str
-    sha256: str
-
-
 def scores_on_test(
     assignment: Assignment, weights_path: str | Path, sha256: str, ensemble: Sequence[Member] = ()
 ) -> dict[str, float]:
@@ -252,7 +269,9 @@ def scores_on_test(
     """
     device = choose_device(assignment.gpus, Path(assignment.directory))
     recipe = assignment.recipe
-    network, size = _trained_network(assignment, Member(assignment.architecture, str(weights_path), sha256), device)
+    network, size = _trained_network(
+        assignment, Member(architecture=assignment.architecture, weights_path=str(weights_path), sha256=sha256), device
+    )
     data = matching(_load(assignment, device), Architecture.from_json(assignment.architecture).task)
     assert assignment.dataset is not None, "Assignment checks it"
     test = load_test(assignment.dataset, assignment.data_roots, assignment.source, device, size)
@@ -272,7 +291,7 @@ def scores_on_test(
 def _trained_network(assignment: Assignment, member: Member, device: torch.device) -> tuple[nn.Module, tuple[int, int]]:
     """A network with its trained weights, and the height and width it wants."""
     architecture = Architecture.from_json(member.architecture)
-    network, _ = _start(assignment, architecture, device)
+    network, _, _ = _start(assignment, architecture, device)
     checkpoint.load_weights(network, Path(member.weights_path), member.sha256)
     return network, architecture.task.input_shape[1:]
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workers.dataset_spec import UNKNOWN
+from workers.scores import METRICS
 
 
 @dataclass(frozen=True)
@@ -131,13 +132,13 @@ def _box_scores(tally: Tensor, images: int) -> dict[str, float]:
 
 TASKS: dict[str, LearningTask] = {
     "classification": LearningTask(
-        ("accuracy",), _classification_loss, _count_right, _accuracy, lambda targets: targets.long()
+        METRICS["classification"], _classification_loss, _count_right, _accuracy, lambda targets: targets.long()
     ),
     "segmentation": LearningTask(
-        ("miou", "pixel_accuracy"), _segmentation_loss, _confusion, _mean_iou, lambda targets: targets.long()
+        METRICS["segmentation"], _segmentation_loss, _confusion, _mean_iou, lambda targets: targets.long()
     ),
     "localisation": LearningTask(
-        ("accuracy_at_iou50", "accuracy", "iou"),
+        METRICS["localisation"],
         _localisation_loss,
         _boxes,
         _box_scores,

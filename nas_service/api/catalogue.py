@@ -51,6 +51,7 @@ class SpaceView(BaseModel):
     name: str
     summary: str
     source: str
+    tasks: list[str]
     options: dict[str, Any]
     decisions: list[Decision]
     outlook: Outlook
@@ -103,7 +104,7 @@ def _space(name: str) -> dict[str, Any]:
         "name": name,
         "summary": space.summary,
         "source": space.source,
-        "tasks": space.tasks,
+        "tasks": list(space.tasks),
         "options": space.config.model_json_schema(),
     }
 

@@ -33,7 +33,7 @@ from nas_service.api.views import (
     search_view,
     trial_view,
 )
-from nas_service.database.tables import SEARCH_ENDED, Event, Finalist, Search, StrategyUpdate
+from nas_service.database.tables import SEARCH_ENDED, Event, Export, Finalist, Search, StrategyUpdate
 from nas_service.datasets import described
 from nas_service.errors import Conflict, PreconditionFailed
 from nas_service.search import status
@@ -160,6 +160,9 @@ def delete_search(search_id: str, _: Runner, state: StateDep) -> None:
         search = status.find_search(session, search_id, lock=True)
         if search.state not in (*SEARCH_ENDED, "paused"):
             raise Conflict(f"search {search_id} is {search.state}; cancel it first")
+        making = sa.select(Export.id).where(Export.search_id == search_id, Export.state == "running")
+        if session.scalars(making.limit(1)).first():
+            raise Conflict(f"an export of search {search_id} is being made; wait until it is ready")
         idempotency.forget(session, search_id)
         session.delete(search)
 

@@ -16,24 +16,22 @@ from nas_service.database.session import Database
 from nas_service.database.tables import TRIAL_ENDED, ArchitectureRow, StrategySnapshot, Trial
 from nas_service.search.ledger import Ending, Ledger
 from nas_service.search.mirror import Mirror
-from nas_service.search.plan import Plan, cost_metrics
+from nas_service.search.plan import Plan, network_costs
 from nas_service.search.ranking import losses, pareto_front
 from nas_service.search.source import Control, Nothing, figures_of, weights_of
 from nas_service.settings import Settings
-from nas_service.strategies.protocol import ObservedTrial
+from nas_service.strategies.protocol import Inheriting, ObservedTrial
 from search_spaces.architecture import Architecture, ArchitectureError
-from search_spaces.auxiliary import without_auxiliary
 from search_spaces.build import walk
 from search_spaces.choose import Question, Recorder, SpaceError, replay
-from search_spaces.cost import costs_of
-from workers.assignment import Assignment, Failure
+from workers.assignment import Assignment, Failure, ParentWeights
 
 log = logging.getLogger(__name__)
 
 FREE_PROPOSALS = 20
 """Infeasible or repeated proposals, for each trial of the budget, after which the space counts as exhausted."""
 WEIGHTS_KEPT = 5
-"""Trials whose weights are kept while the search runs."""
+"""Trials whose weights are kept while the search runs; where children inherit, as many as can be parents."""
 SNAPSHOT_EVERY = 10
 
 
@@ -73,6 +71,10 @@ class Candidates:
         self._questions: dict[int, tuple[Question, ...]] = {}
         self._ready: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
         """Architecture and costs of proposals that have not started, to spare a read."""
+        self._parents: dict[int, int] = {}
+        """Trials that may start from the weights of an earlier one, which."""
+        population = int(getattr(plan.strategy_config, "population", 0)) if plan.inherits else 0
+        self._weights_kept = max(WEIGHTS_KEPT, population)
         self._dropped: list[str] = []
         self._kept: list[tuple[bool, tuple[float, ...], int, str]] = []
         """(infeasible, losses, trial, path) of the weights that are kept."""
@@ -98,6 +100,8 @@ class Candidates:
             self._observed = max(self._observed, trial.observed_as or 0)
         for trial in trials:
             self._questions[trial.number] = _questions(trial.questions)
+            if trial.metrics.get("parent_trial") is not None:
+                self._parents[trial.number] = int(trial.metrics["parent_trial"])
             if trial.fingerprint and trial.state not in ("infeasible", "cancelled") and not trial.reused_from:
                 self._known.setdefault(trial.fingerprint, trial.number)
             self._counted += trial.counted and trial.state != "cancelled"
@@ -147,10 +151,12 @@ class Candidates:
         number, self._next_number = self._next_number, self._next_number + 1
         given = self._given(number)
         recorder = Recorder(replay({}) if given else self._strategy.propose(number))
+        inherits = given is None and isinstance(self._strategy, Inheriting)
+        if inherits and (parent := self._strategy.parent(number)) is not None:
+            self._parents[number] = parent
         try:
-            architecture = given or self._plan.ask(recorder)
-            looked_into = walk(without_auxiliary(architecture))
-            figures = cost_metrics(costs_of(looked_into))
+            looked_into = walk(given or self._plan.ask(recorder))
+            architecture, figures = looked_into.architecture, network_costs(looked_into)
         except (ArchitectureError, SpaceError, ValueError, RuntimeError) as error:
             self._record(number, recorder, None, None, {})
             self._counted += 1
@@ -178,7 +184,8 @@ class Candidates:
             return
         self._known.setdefault(fingerprint, number)
         self._counted += 1
-        earlier = self._elsewhere(fingerprint) if self._plan.request.reuse == "all" else None
+        elsewhere = self._plan.request.reuse == "all" and not self._plan.inherits
+        earlier = self._elsewhere(fingerprint) if elsewhere else None
         if earlier:
             self._copy(number, *earlier, counted=True)
         else:
@@ -206,6 +213,7 @@ class Candidates:
             evaluation_key=self._plan.evaluation_key(fingerprint) if fingerprint else None,
             architecture=architecture,
             costs=figures,
+            parent=self._parents.get(number),
         )
 
     def _elsewhere(self, fingerprint: str) -> tuple[str, int] | None:
@@ -261,7 +269,30 @@ class Candidates:
                 architecture, costs, seconds = row.architecture, dict(row.costs), trial.train_seconds
         self._running[number] = Running(attempt, costs, seconds)
         self._mirror.started(number, self._questions[number])
-        return self._plan.assignment(self._ledger.search_id, number, attempt, architecture, self.folder(number))
+        return self._plan.assignment(
+            self._ledger.search_id,
+            number,
+            attempt,
+            architecture,
+            self.folder(number),
+            parent=self._parent_weights(self._parents.get(number)),
+        )
+
+    def _parent_weights(self, number: int | None) -> ParentWeights | None:
+        """Weights of an earlier trial of this search, where they are still kept."""
+        if number is None:
+            return None
+        with self._database.read() as session:
+            trial = session.get_one(Trial, (self._ledger.search_id, number))
+            if trial.reused_from and trial.reused_from[0] == self._ledger.search_id:
+                trial = session.get_one(Trial, (self._ledger.search_id, trial.reused_from[1]))
+            if trial.weights is None:
+                return None
+            row = session.get_one(ArchitectureRow, trial.fingerprint)
+            path = str(self._settings.data_dir / trial.weights["path"])
+            return ParentWeights(
+                trial=trial.number, architecture=row.architecture, path=path, sha256=trial.weights["sha256"]
+            )
 
     def folder(self, number: int) -> Path:
         """Where a trial's log, checkpoint and weights lie."""
@@ -363,7 +394,7 @@ class Candidates:
 
     def _drop_weights(self) -> None:
         """Delete weights until those of the best are left: non-dominated first, then by the first objective."""
-        while len(self._kept) > WEIGHTS_KEPT:
+        while len(self._kept) > self._weights_kept:
             front = set(pareto_front([kept[1] for kept in self._kept]))
             worst = max(range(len(self._kept)), key=lambda i: (self._kept[i][0], i not in front, self._kept[i][1:3]))
             _, _, number, path = self._kept.pop(worst)

@@ -8,12 +8,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nas_service.errors import InvalidRequest
-from nas_service.search.plan import Plan, cost_metrics
+from nas_service.search.plan import Plan, network_costs
 from search_spaces.architecture import Architecture, ArchitectureError
-from search_spaces.auxiliary import without_auxiliary
 from search_spaces.build import Walk, walk
 from search_spaces.choose import Choose, Recorder, SpaceError, estimated_size, sample
-from search_spaces.cost import costs_of
 from search_spaces.rules import Broken
 
 SAMPLES = 24
@@ -68,7 +66,7 @@ def outlook_of(ask: Callable[[Choose], Architecture], name: str, seed: int, plan
         if index >= SAMPLES and kept:
             break
         looked_into, decisions = _one(ask, name, rng)
-        rows.append(cost_metrics(costs_of(looked_into)))
+        rows.append(network_costs(looked_into))
         found = plan.broken(looked_into) if plan else ()
         for each in found:
             violators[each.rule].append(each)
@@ -114,7 +112,7 @@ def decisions_of(ask: Callable[[Choose], Architecture], name: str, seed: int, sa
 def _one(ask: Callable[[Choose], Architecture], name: str, rng: random.Random) -> tuple[Walk, dict[str, Any]]:
     recorder = Recorder(sample(rng))
     try:
-        return walk(without_auxiliary(ask(recorder))), recorder.decisions
+        return walk(ask(recorder)), recorder.decisions
     except (ArchitectureError, SpaceError, ValueError, RuntimeError) as error:
         raise InvalidRequest(
             f"space {name!r} cannot be built with these options for this data: {error}", pointer="/space"

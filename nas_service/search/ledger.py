@@ -157,7 +157,11 @@ class Ledger:
         changed = session.execute(
             sa.update(Search)
             .where(Search.id == self.search_id, Search.epoch == self.epoch)
-            .values(lease_until=self._database.now(session) + self._lease_seconds)
+            .values(
+                lease_until=sa.case(  # a search that has ended or rests is nobody's, a late heartbeat or not
+                    (Search.owner.is_not(None), self._database.now(session) + self._lease_seconds), else_=None
+                )
+            )
             .returning(Search.id)
         ).one_or_none()
         if changed is None:
@@ -226,6 +230,7 @@ class Ledger:
         evaluation_key: str | None = None,
         architecture: Mapping[str, Any] | None = None,
         costs: Mapping[str, Any] | None = None,
+        parent: int | None = None,
     ) -> None:
         """Record a proposal as pending; deferred to the transaction that starts it or records its result."""
 
@@ -245,7 +250,7 @@ class Ledger:
                     fingerprint=fingerprint,
                     evaluation_key=evaluation_key,
                     questions=questions,
-                    metrics=dict(costs or {}),
+                    metrics=dict(costs or {}) | ({} if parent is None else {"parent_trial": parent}),
                     created_at=time.time(),
                 )
             )
@@ -288,9 +293,9 @@ class Ledger:
 
         def work(session: Session) -> None:
             key = {"search_id": self.search_id, "number": number, "epoch": epoch}
-            known = session.get(Measurement, key) if replayed else None
-            if known is not None:
-                return
+            known = session.get(Measurement, key)
+            if known is not None and (replayed or known.attempt == attempt):
+                return  # of the same attempt: this transaction runs again because its commit's answer was lost
             session.merge(
                 Measurement(
                     search_id=self.search_id,

@@ -17,16 +17,18 @@ from nas_service.settings import Settings
 from nas_service.strategies import STRATEGIES
 from nas_service.strategies.protocol import Objective, Problem, StrategyConfig, StrategyEntry
 from search_spaces.architecture import Architecture, ArchitectureError, Task
-from search_spaces.build import Walk, resolved
+from search_spaces.auxiliary import without_auxiliary
+from search_spaces.build import Walk, resolved, walk
 from search_spaces.catalogue import SPACES, UnknownNameError
 from search_spaces.choose import Choose, SpaceError
-from search_spaces.cost import Costs
+from search_spaces.cost import Costs, costs_of
 from search_spaces.fitting import fitted, reference
 from search_spaces.rules import Broken, broken
 from search_spaces.space import Space, SpaceConfig
-from workers.assignment import Assignment, LatencyRequest
+from workers.assignment import Assignment, LatencyRequest, ParentWeights
 from workers.datasets import DatasetInfo, DatasetSource
 from workers.drill import DrillSettings
+from workers.scores import METRICS
 from workers.tasks import TASKS
 
 
@@ -58,7 +60,7 @@ class Plan:
     def score(self) -> str:
         """The validation score that people go by: the first objective that is one, else the task's own."""
         named = next((o.metric for o in self.request.objectives if o.metric in SCORES), None)
-        return named or f"val_{TASKS[self.task.kind].metrics[0]}"
+        return named or f"val_{METRICS[self.task.kind][0]}"
 
     @property
     def problem(self) -> Problem:
@@ -110,6 +112,11 @@ class Plan:
         found = [metrics.get(objective.metric) for objective in self.request.objectives]
         return None if any(value is None for value in found) else [float(value) for value in found if value is not None]
 
+    @property
+    def inherits(self) -> bool:
+        """Whether candidates may start from the weights of earlier ones."""
+        return bool(getattr(self.strategy_config, "inherit_weights", False))
+
     def evaluation_key(self, fingerprint: str) -> str:
         """SHA-256 of everything that decides what a training of this architecture gives."""
         request = self.request
@@ -124,6 +131,8 @@ class Plan:
             "gpus": request.resources.gpus > 0,
             "latency": request.latency_batch,
         }
+        if self.inherits:  # the result depends on the parent too: no other search may take it
+            parts["inherits"] = True
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def assignment(
@@ -135,6 +144,7 @@ class Plan:
         folder: Path,
         *,
         seed: int | None = None,
+        parent: ParentWeights | None = None,
     ) -> Assignment:
         """What a worker needs for one candidate; with ``seed`` it is a finalist's full training."""
         request, final = self.request, seed is not None
@@ -159,6 +169,7 @@ class Plan:
             latency=LatencyRequest(batch_size=request.latency_batch) if request.latency_batch else None,
             keep_weights=True,
             final=final,
+            parent=parent,
         )
 
 
@@ -243,6 +254,12 @@ def _options(model: type[Any], named: Mapping[str, Any], pointer: str) -> Any:
         given = first.get("input")
         message = first["msg"].removeprefix("Value error, ")
         raise InvalidRequest(f"{at}: {message} (given: {given!r:.100}){allowed}", pointer=at) from error
+
+
+def network_costs(looked_into: Walk) -> dict[str, float | int]:
+    """The costs of what is taken home: without auxiliary heads."""
+    bare = without_auxiliary(looked_into.architecture)
+    return cost_metrics(costs_of(looked_into if bare is looked_into.architecture else walk(bare)))
 
 
 def cost_metrics(costs: Costs) -> dict[str, float | int]:

@@ -6,11 +6,13 @@ scheduler may stop the candidate: a worker waits for nobody, and trains no epoch
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -19,13 +21,12 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from nas_service.errors import NasError
 from nas_service.search.request import ResourceSpec
 from nas_service.search.source import Nothing, Source, assignment_key
-from workers.assignment import Assignment, Failure
-from workers.ending import explain_death, failure_of
+from workers.assignment import Assignment, Failure, Member
+from workers.ending import explain_death, failure_of, forget_death
 from workers.evaluate import Candidate
 
 if TYPE_CHECKING:  # brings torch, which takes seconds: workers are made before it is loaded here
     from nas_service.search.schedulers import Scheduler
-    from workers.run import Member
 
 log = logging.getLogger(__name__)
 
@@ -86,14 +87,14 @@ class Pool:
             self._collect(source, scheduler)
 
     def test(
-        self, assignment: Assignment, weights_path: str, sha256: str, members: Sequence[Member]
+        self, assignment: Assignment, weights_path: str, sha256: str, ensemble: Sequence[Member] = ()
     ) -> dict[str, float]:
         """``workers.run.scores_on_test`` on one of the workers, tried again where a worker dies."""
-        given = (assignment.model_dump_json(), weights_path, sha256, members)
         for attempt in range(1, TEST_ATTEMPTS + 1):
             worker = self._any_ready()
             try:
-                return dict(ray.get(worker.actor.test.remote(*given)))
+                told = assignment.model_dump_json(), weights_path, sha256, ensemble
+                return dict(ray.get(worker.actor.test.remote(*told)))
             except RayActorError:
                 self._replace(worker)
                 if attempt == TEST_ATTEMPTS:
@@ -170,6 +171,8 @@ class Pool:
                 found = source.next()
                 if isinstance(found, Nothing):
                     return found
+                with contextlib.suppress(OSError):  # what a disk has against it, the worker will say
+                    forget_death(Path(found.directory))
                 worker.assignment, worker.asked_epochs, worker.since = found, 1, time.monotonic()
                 worker.asked.append(worker.actor.step.remote(found.model_dump_json()))
                 self._ask(worker, scheduler)

@@ -22,15 +22,16 @@ def dominates(one: Sequence[float], two: Sequence[float]) -> bool:
 
 
 def pareto_front(points: Sequence[Sequence[float]]) -> list[int]:
-    """Indices of the points that no other dominates; less is better. Of equal points the first stays."""
-    front = []
-    for i, point in enumerate(points):
-        beaten = any(
-            dominates(other, point) or (j < i and tuple(other) == tuple(point)) for j, other in enumerate(points)
-        )
-        if not beaten:
+    """Indices of the points that no other dominates, ascending; less is better. Of equal points the first stays.
+
+    A point can only be dominated by one that comes before it in lexicographic order, so it is compared with the front
+    of those before it: n log n and n times the size of the front.
+    """
+    front: list[int] = []
+    for i in sorted(range(len(points)), key=lambda i: (tuple(points[i]), i)):
+        if not any(all(a <= b for a, b in zip(points[j], points[i], strict=True)) for j in front):
             front.append(i)
-    return front
+    return sorted(front)
 
 
 def completed(session: Session, search_id: str) -> list[Trial]:

@@ -11,6 +11,7 @@ from workers.dataset_spec import DatasetSpec
 from workers.drill import DrillSettings
 from workers.recipe import Recipe
 from workers.recipes import RECIPES
+from workers.scores import METRICS
 
 COST_METRICS = ("params", "macs", "activations", "memory_mb", "depth")
 """Known before training."""
@@ -223,11 +224,9 @@ class SearchRequest(Strict):
         Where it names no objectives, the task's own score is the objective. Several views that a published recipe asks
         for are one view where the task is not classification.
         """
-        from workers.tasks import TASKS  # brings torch, which reading a request does not need
-
         changes: dict[str, Any] = {}
         if "objectives" not in self.model_fields_set:
-            changes["objectives"] = [ObjectiveSpec.model_validate({"metric": f"val_{TASKS[task].metrics[0]}"})]
+            changes["objectives"] = [ObjectiveSpec.model_validate({"metric": f"val_{METRICS[task][0]}"})]
         published = RECIPES[self.recipe.name].options if self.recipe.name else {}
         if task != "classification" and self.recipe.test_views == published.get("test_views"):
             changes["recipe"] = self.recipe.model_copy(update={"test_views": "one"})

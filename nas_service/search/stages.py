@@ -10,7 +10,7 @@ import sqlalchemy as sa
 import torch
 
 from nas_service.database.session import Database
-from nas_service.database.tables import ArchitectureRow, Event, Finalist, Measurement, Search, Trial
+from nas_service.database.tables import ArchitectureRow, Event, Measurement, Search, Trial
 from nas_service.datasets import described
 from nas_service.errors import LeaseLost, Unavailable
 from nas_service.search.candidates import Candidates
@@ -23,8 +23,8 @@ from nas_service.search.request import SchedulerSpec, SearchRequest
 from nas_service.search.schedulers import scheduler_of
 from nas_service.search.source import Control, Source
 from nas_service.settings import Settings
-from workers.assignment import Failure
-from workers.run import Member, scores_on_test
+from workers.assignment import Failure, Member
+from workers.run import scores_on_test
 
 if TYPE_CHECKING:
     from nas_service.search.pool import Pool
@@ -91,14 +91,7 @@ class Stages:
         if self._plan.request.evaluator.name == "train" and winner.weights:
             self._ledger.set_stage("test")
             try:
-                figures = self._tested_before() or self._test_once(winner)
-                body["test"] = {name: value for name, value in figures.items() if name.startswith("test_")}
-                together = {
-                    name.removeprefix("ensemble_"): v for name, v in figures.items() if name not in body["test"]
-                }
-                if together:
-                    members = [[f.number, f.seed] for f, _ in self._ensemble()]
-                    body["ensemble"] = {"members": members, **together}
+                body |= self._split(self._tested_before() or self._test_once(winner))
             except (LeaseLost, Unavailable):
                 raise
             except Exception as error:  # the winner and its weights are there: they must not be lost with the test
@@ -106,6 +99,15 @@ class Stages:
                 told = f"the test split could not be read: {type(error).__name__}: {error}"
                 reason = f"{reason}; {told}".removeprefix("; ")
         self._ledger.end_search("succeeded", reason, body)
+
+    def _split(self, figures: Mapping[str, Any]) -> dict[str, Any]:
+        """Figures of the test: the winner's own, and those of the ensemble where there is one, with its members."""
+        own = {name: value for name, value in figures.items() if name.startswith("test_")}
+        shared = {name.removeprefix("ensemble_"): value for name, value in figures.items() if name not in own}
+        if not shared:
+            return {"test": own}
+        members = [[f.number, f.seed] for f, _ in ensemble_of(self._plan, self._database, self._search_id)]
+        return {"test": own, "ensemble": {"members": members, **shared}}
 
     def _tested_before(self) -> dict[str, Any] | None:
         """Figures of a reading by an earlier driver: the test split is read once."""
@@ -129,14 +131,15 @@ class Stages:
         assignment = self._plan.assignment(self._search_id, winner.trial, 1, architecture, folder, seed=seed)
         path, sha256 = str(self._settings.data_dir / winner.weights["path"]), str(winner.weights["sha256"])
         members = [
-            Member(architecture, str(self._settings.data_dir / f.weights["path"]), str(f.weights["sha256"]))
-            for f, architecture in self._ensemble()
-            if f.weights
+            Member(
+                architecture=each,
+                weights_path=str(self._settings.data_dir / weights["path"]),
+                sha256=str(weights["sha256"]),
+            )
+            for finalist, each in ensemble_of(self._plan, self._database, self._search_id)
+            if (weights := finalist.weights)
         ]
         return (self._pool.test if self._pool else scores_on_test)(assignment, path, sha256, members)
-
-    def _ensemble(self) -> list[tuple[Finalist, dict[str, Any]]]:
-        return ensemble_of(self._plan, self._database, self._search_id)
 
     def _execute(self, source: Source, spec: SchedulerSpec) -> None:
         scheduler = scheduler_of(spec, self._plan.objectives, self._history(), self._plan.score)

@@ -18,7 +18,7 @@ from nas_service.strategies.decisions import (
 )
 from nas_service.strategies.merit import classes, has_result
 from nas_service.strategies.protocol import Figures, ObservedTrial, Problem, StrategyConfig
-from search_spaces.choose import Choose, mutated, sample
+from search_spaces.choose import Choose, Question, mutated, sample
 
 
 class EvolutionConfig(StrategyConfig):
@@ -29,6 +29,10 @@ class EvolutionConfig(StrategyConfig):
     mutations: int = Field(1, ge=1, le=100, description="How many decisions a child changes.")
     attempts: int = Field(
         50, ge=1, le=1000, description="Children drawn in search of one that was not tried before; 1 allows repeats."
+    )
+    inherit_weights: bool = Field(
+        False,
+        description="Whether a child starts from its parent's weights, as far as they fit, instead of from fresh ones.",
     )
 
     @model_validator(mode="after")
@@ -43,7 +47,8 @@ class RegularisedEvolution:
 
     Only trials with a result become parents: infeasible and failed ones are remembered as tried, no more. A pruned
     trial loses against every completed one. With several objectives the better one has the lower non-dominated front,
-    then the larger crowding distance. The first ``population`` trials are random.
+    then the larger crowding distance. The first ``population`` trials are random. With ``inherit_weights`` a child
+    starts from its parent's weights (Chen et al. 2016, Net2Net): its result is then one of more epochs than its own.
     """
 
     def __init__(self, config: EvolutionConfig, problem: Problem) -> None:
@@ -53,20 +58,32 @@ class RegularisedEvolution:
         self._seen: set[str] = set()
 
     def propose(self, number: int) -> Choose:
+        return answering(self._child(number)[0])
+
+    def parent(self, number: int) -> int | None:
+        """The trial whose child trial ``number`` is, where children inherit."""
+        return self._child(number)[1] if self._config.inherit_weights else None
+
+    def _child(self, number: int) -> tuple[tuple[Question, ...], int | None]:
+        """The sample for trial ``number`` and the trial that it was made of, None for a random one."""
         rng = stream(self._problem.seed, number)
         population = list(self._population)
 
+        parents: list[int | None] = []
+
         def draw(attempt: int) -> Choose:
             if number < self._config.population or not population:
+                parents.append(None)
                 return sample(rng)
             rivals = rng.sample(population, min(self._config.sample, len(population)))
             keys = classes(rivals, self._problem.objectives)
             parent = rivals[min(range(len(rivals)), key=lambda i: keys[i])]
+            parents.append(parent.number)
             # A parent whose neighbours were all tried needs larger steps.
             changes = self._config.mutations + attempt // 10
             return mutated(parent.questions, rng, changes)
 
-        return answering(unseen(self._problem, draw, self._seen, self._config.attempts))
+        return unseen(self._problem, draw, self._seen, self._config.attempts), parents[-1]
 
     def observe(self, trial: ObservedTrial) -> Figures | None:
         self._seen.add(signature(trial.questions))

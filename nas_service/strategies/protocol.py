@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
@@ -79,6 +79,15 @@ class Strategy(Protocol):
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Take over a snapshot: with the trials observed since, this is the same strategy. ValueError if it cannot."""
+        ...
+
+
+@runtime_checkable
+class Inheriting(Protocol):
+    """A strategy whose trials may start from the weights of an earlier one."""
+
+    def parent(self, number: int) -> int | None:
+        """Trial whose weights ``number``, as it would be proposed now, may start from; None: fresh weights."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Blocks of ENet: bottlenecks that halve, keep or double the resolution.
+"""Blocks of ENet: bottlenecks that halve, keep or double the resolution; max-unpooling.
 
 Source: Paszke et al. 2016 (1606.02147), figure 2, and the authors' code. There a convolution
 that is followed by another one has no bias, the middle one has; "port" is the later form of
@@ -55,21 +55,17 @@ def enet_project(
 class EnetInitial(nn.Module):
     """y = prelu(norm([conv3x3 with stride 2 (x), maximum over 2x2 (x)])).
 
-    [batch, in_channels, h, w] -> [batch, out_channels, ceil(h / 2), ceil(w / 2)]; the convolution
-    makes out_channels - in_channels of them.
+    [batch, c, h, w] -> [batch, new_channels + c, ceil(h / 2), ceil(w / 2)].
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int = 16, style: EnetStyle = "authors"
+        self, in_channels: int, new_channels: int = 13, style: EnetStyle = "authors"
     ) -> None:
         super().__init__()
-        new = out_channels - in_channels
-        if new < 1:
-            raise ValueError(f"out_channels {out_channels}; allowed: above {in_channels}")
-        self.out_channels = out_channels
-        self.conv = nn.Conv2d(in_channels, new, 3, 2, padding=1, bias=style == "authors")
-        self.norm = nn.BatchNorm2d(out_channels)
-        self.activation = enet_activation(out_channels, "prelu", style)
+        self.out_channels = new_channels + in_channels
+        self.conv = nn.Conv2d(in_channels, new_channels, 3, 2, padding=1, bias=style == "authors")
+        self.norm = nn.BatchNorm2d(self.out_channels)
+        self.activation = enet_activation(self.out_channels, "prelu", style)
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = F.max_pool2d(x, 2, ceil_mode=True)
@@ -148,6 +144,24 @@ class EnetDownsampling(nn.Module):
         return self.activation(pooled + self.project(self.middle(self.reduce(even))))
 
 
+class MaxUnpool(nn.Module):
+    """y = x with each value where the maximum of a 2x2 window of the encoder was, zeros elsewhere.
+
+    Reads x [batch, c, ceil(h / 2), ceil(w / 2)] and what the encoder pooled, [batch, c, h, w]; the
+    output has the shape of the latter. Source: SegNet (1511.00561), section 3.
+    """
+
+    def __init__(self, in_channels: tuple[int, int]) -> None:
+        super().__init__()
+        if in_channels[0] != in_channels[1]:
+            raise ValueError(f"{in_channels[0]} and {in_channels[1]} channels; allowed: as many")
+        self.out_channels = in_channels[0]
+
+    def forward(self, x: Tensor, encoder: Tensor) -> Tensor:
+        _, where = F.max_pool2d(encoder, 2, ceil_mode=True, return_indices=True)
+        return F.max_unpool2d(x, where, (2, 2), output_size=list(encoder.shape[2:]))
+
+
 class EnetUpsampling(nn.Module):
     """y = relu(unpool(conv1x1(x)) + project(transposed conv with stride 2 (reduce(x)))).
 
@@ -169,7 +183,8 @@ class EnetUpsampling(nn.Module):
     ) -> None:
         super().__init__()
         channels, self.out_channels = in_channels
-        self.unpool = unpool
+        same = (self.out_channels, self.out_channels)
+        self.unpool = MaxUnpool(same) if unpool == "max" else None
         width = width or self.out_channels // 4
         edge = 1 if kernel == 3 else 0
         bias = style == "authors"
@@ -192,9 +207,8 @@ class EnetUpsampling(nn.Module):
     def forward(self, x: Tensor, encoder: Tensor) -> Tensor:
         height, width = encoder.shape[2:]
         main = self.main(x)
-        if self.unpool == "max":
-            _, where = F.max_pool2d(encoder, 2, ceil_mode=True, return_indices=True)
-            main = F.max_unpool2d(main, where, (2, 2), output_size=[height, width])
+        if self.unpool is not None:
+            main = self.unpool(main, encoder)
         else:
             main = F.interpolate(main, scale_factor=2.0)[:, :, :height, :width]
         branch = self.project(self.middle(self.reduce(x)))[:, :, :height, :width]

@@ -4,7 +4,6 @@ from itertools import pairwise
 from math import prod
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -26,16 +25,13 @@ class SegmentationHead(nn.Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        if kernel == (1 if stride == 2 else 2):
-            raise ValueError(f"kernel {kernel} with stride {stride}; allowed: odd, or 2 and 3 at 2")
         self.out_channels = classes
         self.conv: nn.Module
         if stride == 1:
             self.conv = nn.Conv2d(in_channels[0], classes, kernel, padding=kernel // 2, bias=bias)
         else:
-            edge = 1 if kernel == 3 else 0
             self.conv = nn.ConvTranspose2d(
-                in_channels[0], classes, kernel, 2, padding=edge, output_padding=edge, bias=bias
+                in_channels[0], classes, kernel, 2, (kernel - 1) // 2, kernel % 2, bias=bias
             )
 
     def forward(self, x: Tensor, image: Tensor) -> Tensor:
@@ -59,38 +55,36 @@ class UpsampledClassifier(nn.Module):
         return F.interpolate(self.conv(x), size=size, mode="bilinear", align_corners=False)
 
 
-class LocalisationHead(nn.Module):
-    """y = [linear(mean of x), linear(relu(...(relu(linear(flatten(conv1x1(x)))))))]: class and box.
+class BoxRegressor(nn.Module):
+    """y = linear(relu(... relu(linear(flatten(relu(conv1x1(x))))))): the box around the object.
 
-    [batch, c, h, w] or [batch, c] -> [batch, classes + 4]: logits, then the box as centre x, centre
-    y, width, height, each a share of the image's width or height. The box is read from every
-    position of the map, because a mean does not know where things are; ``reduction`` channels of
-    a 1x1 convolution keep that small (0: all channels, no convolution). ``widths``: hidden layers,
-    4096 and 1024 in OverFeat. Source: Sermanet et al. 2014 (1312.6229), section 4.
+    [batch, c, h, w] or [batch, c] -> [batch, 4]: centre x, centre y, width, height, each a share of
+    the image's width or height; concat puts it behind the logits. It reads every position of the
+    map, because a mean does not know where things are; ``reduction`` channels of a 1x1 convolution
+    keep that small (0: none, all channels). ``widths``: hidden layers, 4096 and 1024 in OverFeat.
+    Source: Sermanet et al. 2014 (1312.6229), section 4, one box for all classes.
     """
 
     def __init__(
         self,
         in_channels: int,
         in_size: tuple[int, ...],
-        classes: int,
         reduction: int = 16,
         widths: tuple[int, ...] = (64,),
-        dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.out_channels = classes + 4
-        self.dropout = dropout
-        self.linear = nn.Linear(in_channels, classes)
-        reduces = bool(reduction and in_size)
-        self.reduce = nn.Conv2d(in_channels, reduction, 1) if reduces else nn.Identity()
-        sizes = ((reduction if reduces else in_channels) * prod(in_size), *widths)
-        hidden: list[nn.Module] = []
+        self.out_channels = 4
+        self.layers = nn.Sequential()
+        if reduction and in_size:
+            self.layers.append(nn.Conv2d(in_channels, reduction, 1))
+            self.layers.append(nn.ReLU())
+            in_channels = reduction
+        self.layers.append(nn.Flatten())
+        sizes = (in_channels * prod(in_size), *widths)
         for inside, outside in pairwise(sizes):
-            hidden += [nn.Linear(inside, outside), nn.ReLU()]
-        self.box = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(sizes[-1], 4))
+            self.layers.append(nn.Linear(inside, outside))
+            self.layers.append(nn.ReLU())
+        self.layers.append(nn.Linear(sizes[-1], 4))
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = x.flatten(2).mean(2) if x.ndim > 2 else x
-        logits = self.linear(F.dropout(pooled, self.dropout, self.training))
-        return torch.cat([logits, self.box(F.relu(self.reduce(x)))], dim=1)
+        return self.layers(x)

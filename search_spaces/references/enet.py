@@ -1,4 +1,4 @@
-"""ENet (1606.02147): the authors' network, and the two ports whose counts are published."""
+"""ENet (1606.02147): the authors' network, and the two ports whose counts are published. SegNet (1511.00561)."""
 
 from __future__ import annotations
 
@@ -58,6 +58,29 @@ def _width(port: bool, width: int) -> dict[str, Arg]:
     return {"width": width} if port else {}
 
 
+SEGNET = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+"""Channels of the convolutions of each stage: VGG-16's."""
+
+
+def segnet(classes: int, size: tuple[int, int] = (360, 640)) -> Architecture:
+    """SegNet: the convolutions of VGG-16, and the same once more backwards behind max-unpooling."""
+    chain = Chain()
+    pooled = []
+    for stage in SEGNET:
+        for width in stage:
+            chain.append("conv_norm_act", out_channels=width, bias=True)
+        pooled.append(chain.last)
+        chain.append("pool", kernel=2, padding="ceil")
+    for number in reversed(range(len(SEGNET))):
+        chain.append("max_unpool", chain.last, pooled[number])
+        for width in SEGNET[number][:-1]:
+            chain.append("conv_norm_act", out_channels=width, bias=True)
+        if number:
+            chain.append("conv_norm_act", out_channels=SEGNET[number - 1][-1], bias=True)
+    chain.append("segmentation_head", chain.last, 0, classes=classes, stride=1, kernel=3)
+    return chain.architecture(Task((3, *size), classes, "segmentation"))
+
+
 PORT = "PyTorch-ENet"
 ROWS: tuple[Row, ...] = (
     ("enet", "ENet of its authors, 20 classes of Cityscapes", "1606.02147", 364_376, None, lambda: enet(20)),
@@ -66,5 +89,7 @@ ROWS: tuple[Row, ...] = (
     ("enet_port_camvid", "ENet without biases, 12 classes", PORT, 350_652, 1_716_192_000, lambda: enet(12, "port", 2)),
     ("enet_port_3x3", "ENet without biases, 3x3 in its decoder", "pytorchcv", 358_060, 1_811_116_800,
      lambda: enet(19, "port", 3)),
+    ("segnet", "SegNet, 19 classes", "pytorchcv", 29_453_971, None, lambda: segnet(19)),
+    ("segnet_camvid", "SegNet, 12 classes of CamVid", "1511.00561", None, None, lambda: segnet(12)),
 )  # fmt: skip
 REFERENCES = references("enet", ROWS)

@@ -83,7 +83,10 @@ def segmentation(choose: Choose, task: Task, config: SegmentationConfig) -> Arch
     halves = min(task.input_shape[1:]) >= LARGE or choose("stem", ("conv", "halving")) == "halving"
     squeeze = choose("squeeze", config.squeezes)
     first = max(width // choose("stem_share", config.stem_shares), task.input_shape[0] + 1)
-    chain.append("enet_initial" if halves else "conv_norm_act", out_channels=first)
+    if halves:
+        chain.append("enet_initial", new_channels=first - task.input_shape[0])
+    else:
+        chain.append("conv_norm_act", out_channels=first)
     pooled = [(chain.last, first)]
     channels = max(width, first)
     chain.append("enet_downsampling", out_channels=channels, width=channels // squeeze, **dropout)

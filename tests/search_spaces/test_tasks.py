@@ -105,13 +105,14 @@ def test_a_space_without_classifiers_serves_its_own_task_alone() -> None:
         alone.bound(Task((1, 8, 8), 3, "localisation"))
 
 
-def test_the_head_is_replaced_and_nothing_else() -> None:
+def test_the_body_stays_as_it_is() -> None:
     plain = reference("resnet18").build()
     found = with_task(plain, "localisation", widths=(4096, 1024), reduction=0)
-    assert found.nodes[:-1] == plain.nodes[:-1]
-    head = 512 * 1000 + 1000 + 512 * 49 * 4096 + 4096 + 4096 * 1024 + 1024 + 1024 * 4 + 4
-    assert costs(found).params == costs(plain).params - (512 * 1000 + 1000) + head
+    assert found.nodes[:-2] == plain.nodes
+    box = 512 * 49 * 4096 + 4096 + 4096 * 1024 + 1024 + 1024 * 4 + 4
+    assert costs(found).params == costs(plain).params + box
     assert walk(found).shapes[-1] == (1004,)
+    assert with_task(plain, "segmentation").nodes[:-1] == plain.nodes[:-1]
     with pytest.raises(ArchitectureError, match="upsampled_classifier ends a network for segmentation"):
         with_task(with_task(plain, "segmentation"), "localisation")
 
@@ -135,10 +136,9 @@ def test_the_task_goes_through_json_and_into_the_fingerprint() -> None:
 def test_enet_blocks_refuse_what_they_cannot_be() -> None:
     image = Task((3, 8, 8), 2, "segmentation")
     for node, message in (
-        (Node("enet_initial", (0,), {"out_channels": 3}), "out_channels 3; allowed: above 3"),
         (Node("enet_downsampling", (0,), {"out_channels": 2}), "out_channels 2; allowed: at least 3"),
         (Node("enet_bottleneck", (0,), {"asymmetric": 4}), "asymmetric 4; allowed: 0 or an odd number"),
-        (Node("segmentation_head", (0, 0), {"classes": 2, "kernel": 1}), "kernel 1 with stride 2"),
+        (Node("max_unpool", (1, 0)), "8 and 3 channels; allowed: as many"),
     ):
         with pytest.raises(ArchitectureError, match=message):
             walk(Architecture(image, (node,)))

@@ -19,12 +19,13 @@ from search_spaces.auxiliary import with_auxiliary, without_auxiliary
 from search_spaces.blocks.auxiliary import AuxiliaryClassifier
 from search_spaces.blocks.drop_path import DropPath
 from search_spaces.build import build
+from workers.assignment import Member
 from workers.augmentation import views
 from workers.checkpoint import load_checkpoint, save_checkpoint
 from workers.datasets import Dataset, DatasetSpec, load
 from workers.recipe import ADDED, Recipe
 from workers.recipes import RECIPES
-from workers.run import Member, run, scores_on_test
+from workers.run import run, scores_on_test
 from workers.training import (
     EpochReport,
     auxiliary_heads,
@@ -316,7 +317,9 @@ def test_an_ensemble_is_the_mean_of_its_members_probabilities(tmp_path: Path) ->
     for seed, width in ((0, 8), (1, 16)):
         task = assignment(tmp_path / str(seed), final=True, seed=seed, architecture=small(width))
         last = list(run(task))[-1]
-        members.append(Member(small(width), last["weights_path"], last["weights_sha256"]))
+        members.append(
+            Member(architecture=small(width), weights_path=last["weights_path"], sha256=last["weights_sha256"])
+        )
     tested = scores_on_test(task, members[1].weights_path, members[1].sha256, members)
     networks: list[tuple[nn.Module, tuple[int, int] | None]] = []
     for member in members:

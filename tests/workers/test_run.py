@@ -222,3 +222,36 @@ def test_latency_is_the_median_of_forward_passes_within_a_budget() -> None:
     assert measured.iqr_ms >= 0
     assert net.training
     assert latency.measure(net, (1, 8, 8), CPU, repeats=1000, budget_seconds=0.1).runs < 30
+
+
+def grown_from(folder: Path, parent: dict[str, Any], report: dict[str, Any], **changes: Any) -> Assignment:
+    """An assignment whose candidate starts from the weights that an earlier one reported."""
+    weights = {"path": report["weights_path"], "sha256": report["weights_sha256"]}
+    return assignment(folder, parent={"trial": 7, "architecture": parent, **weights}, **changes)
+
+
+def test_a_candidate_starts_from_the_weights_of_its_parent(tmp_path: Path) -> None:
+    first = assignment(tmp_path / "parent", keep_weights=True)
+    trained = list(run(first))[-1]
+    fresh = next(run(assignment(tmp_path / "fresh")))
+    for name in ("a", "b"):
+        child = next(run(grown_from(tmp_path / name, first.architecture, trained)))
+        assert (child["parent_trial"], child["inherited_share"], child["function_preserving"]) == (7, 1.0, 1)
+        assert child["train_loss"] < fresh["train_loss"]
+    assert "parent_trial" not in fresh
+    again = next(run(grown_from(tmp_path / "c", first.architecture, trained)))
+    assert plain([again]) == plain([child]), "what is inherited depends on seed and parent alone"
+
+
+def test_a_parent_whose_weights_are_gone_or_others_is_none(tmp_path: Path) -> None:
+    first = assignment(tmp_path / "parent", keep_weights=True)
+    trained = list(run(first))[-1]
+    fresh = next(run(assignment(tmp_path / "fresh")))
+    for name, change in (
+        ("gone", {"weights_path": str(tmp_path / "nowhere")}),
+        ("other", {"weights_sha256": "0" * 64}),
+    ):
+        child = next(run(grown_from(tmp_path / name, first.architecture, {**trained, **change})))
+        assert (child["parent_trial"], child["inherited_share"]) == (7, 0.0)
+        assert child["train_loss"] == fresh["train_loss"]
+        assert "those of trial 7 cannot be read" in (tmp_path / name / LOG).read_text()

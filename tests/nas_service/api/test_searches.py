@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from nas_service.client import Client
-from nas_service.database.tables import Search
+from nas_service.database.tables import Export, Search
 from nas_service.search.ledger import Ledger, append_event, finish
 from nas_service.search.request import SearchRequest
 from nas_service.search.status import create
@@ -188,6 +188,13 @@ def test_only_searches_at_rest_are_deleted(own_server: LocalServer) -> None:
     folder.mkdir()
     problem(http.delete(f"/v1/searches/{search_id}"), 409)
     http.post(f"/v1/searches/{search_id}/cancel")
+    export = Export(
+        id="e", search_id=search_id, number=0, state="running", created_at=0.0, manifest=None, certificate=None
+    )
+    own_server.state.database.write(lambda session: session.add(export))
+    assert "export" in problem(http.delete(f"/v1/searches/{search_id}"), 409)["detail"]
+    done = sa.update(Export).values(state="failed")
+    own_server.state.database.write(lambda session: session.execute(done))
     assert http.delete(f"/v1/searches/{search_id}").status_code == 204
     assert not folder.exists()
     problem(http.get(f"/v1/searches/{search_id}"), 404)

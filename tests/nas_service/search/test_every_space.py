@@ -208,3 +208,24 @@ def test_the_example_of_cell_transfer(home: LocalServer) -> None:
     assert [(row["cells"], row["filters"]) for row in rows] == [(1, 4), (2, 8)]
     assert rows[1]["params"] > rows[0]["params"]
     assert all(0 < row["test_accuracy"] <= 1 for row in rows)
+
+
+# -- inheriting weights ------------------------------------------------------------------------------------------------
+
+
+def test_children_start_from_their_parents_weights(home: LocalServer) -> None:
+    """Where the strategy says so: each tells its parent and what it took over; no other search takes their results."""
+    space = {"name": "residual", "blocks": ["basic"], "depths": [1, 2], "shortcuts": ["projection"]}
+    strategy = {"name": "evolution", "population": 2, "sample": 2, "inherit_weights": True}
+    request = {"space": space, "strategy": strategy, "budget": {"max_trials": 5}, "seed": 2}
+    search = searched(home, **request)
+    trials = home.http().get(f"/v1/searches/{search['id']}/trials").json()["items"]
+    trained = [trial["metrics"] for trial in trials if trial["counted"]]
+    assert [("parent_trial" in metrics) for metrics in trained] == [False, False, True, True, True]
+    for metrics in trained[2:]:
+        assert 0.2 < metrics["inherited_share"] <= 1
+        assert metrics["function_preserving"] in (0, 1)
+    again = searched(home, **request)
+    repeated = home.http().get(f"/v1/searches/{again['id']}/trials").json()["items"]
+    assert all(trial["reused_from"] is None for trial in repeated if trial["counted"])
+    assert [t["metrics"]["val_accuracy"] for t in repeated] == [t["metrics"]["val_accuracy"] for t in trials]

@@ -174,11 +174,21 @@ def test_recovery_queues_again_until_the_attempts_are_used(database: Database, s
     assert finalist.failure_message
 
 
+@pytest.mark.parametrize("state", ["paused", "succeeded"])
+def test_a_late_heartbeat_gives_a_search_at_rest_no_lease(database: Database, search_id: str, state: str) -> None:
+    ledger = claimed(database, search_id)
+    ledger.end_search(state, "")
+    assert ledger.beat()[0] == state
+    assert (row(database, search_id).owner, row(database, search_id).lease_until) == (None, None)
+
+
 def test_epochs_are_recorded_once_and_repeated_ones_keep_the_first(database: Database, search_id: str) -> None:
     ledger = claimed(database, search_id)
     ledger.add_trial(0, [])
     ledger.start_trial(0)
     ledger.measure(0, 1, 1, {"val_accuracy": 0.5, "seconds": 2.0})
+    ledger.flush()
+    ledger.measure(0, 1, 1, {"val_accuracy": 0.5, "seconds": 2.0})  # the answer to the commit was lost: once more
     ledger.measure(0, 1, 2, {"val_accuracy": 0.4, "seconds": 2.0}, replayed=True)
     ledger.measure(0, 2, 2, {"val_accuracy": 0.6, "seconds": 3.0}, replayed=True)
     ledger.flush()

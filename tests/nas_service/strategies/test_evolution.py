@@ -88,3 +88,25 @@ def test_first_population_is_random() -> None:
 def test_sample_larger_than_the_population_is_refused() -> None:
     with pytest.raises(ValidationError, match="sample 5; allowed: 1 to population, 4"):
         EvolutionConfig(population=4, sample=5)
+
+
+def test_parents_are_told_where_children_inherit() -> None:
+    """The trial whose decisions the child has but for one; none for random ones, and where nothing is inherited."""
+    config = EvolutionConfig(population=4, sample=2, inherit_weights=True)
+    strategy, without = RegularisedEvolution(config, SETTING), evolution(4, 2)
+    known = {}
+    for number in range(4):
+        assert strategy.parent(number) is None
+        questions = asked(SETTING, strategy.propose(number))
+        known[number] = questions
+        for each in (strategy, without):
+            each.observe(ObservedTrial(number, questions, "completed", (number / 10,), 1))
+    parents = set()
+    for number in range(4, 30):
+        parent = strategy.parent(number)
+        assert parent is not None
+        parents.add(parent)
+        assert changed(known[parent], asked(SETTING, strategy.propose(number))) == 1
+        assert without.parent(number) is None
+        assert asked(SETTING, without.propose(number)) == asked(SETTING, strategy.propose(number))
+    assert parents == {1, 2, 3}, "the worst of four never wins against another"
