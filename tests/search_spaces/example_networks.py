@@ -35,7 +35,7 @@ def example(hint: Any, number: int) -> Any:
 
 
 def around(name: str, **chosen: Arg) -> Architecture:
-    """An image of 8x8 pixels, a convolution to 16 channels, the block, a classifier where its output is no answer.
+    """An image of 8x8 pixels, a convolution to 16 channels, the block, and what makes its output an answer.
 
     Arguments that have no default and are not ``chosen`` get the first number that fits; where none does, as for a
     list of edges, they are those that a reference or a space gives the block. Inputs have 8x8 or 4x4 pixels, or are the
@@ -54,7 +54,9 @@ def around(name: str, **chosen: Arg) -> Architecture:
                 Node(name, inputs, args),
             )
             head = Node("classifier", (3,), {"classes": TASK.classes})
-            for kind, ending in (*((kind, ()) for kind in TASKS), ("classification", (head,))):
+            box = (Node("classifier", (1,), {"classes": TASK.classes}), Node("concat", (4, 3)))
+            endings = (*((kind, ()) for kind in TASKS), ("classification", (head,)), ("localisation", box))
+            for kind, ending in endings:
                 try:
                     return walk(Architecture(replace(TASK, kind=kind), (*nodes, *ending))).architecture
                 except ArchitectureError as error:

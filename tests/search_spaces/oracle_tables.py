@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import torch
@@ -10,8 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces.architecture import Architecture, Arg, Task
 from search_spaces.blocks.auxiliary import AuxiliaryClassifier
+from search_spaces.blocks.nasbench import vertex_channels
 from search_spaces.build import build, walk
-from search_spaces.catalogue import block, reference
+from search_spaces.catalogue import SPACES, block, reference
+from search_spaces.choose import estimated_size, every
 from search_spaces.cost import costs
 from search_spaces.profile import profiled
 from search_spaces.references.alexnet import alexnet_two_towers
@@ -124,6 +127,7 @@ BUILT: dict[Key, str] = {
     ("NASNet", "A 6@4032 (large)"): "nasnet_a_large",
     ("NASNet", "A 6@4032, Cadene/osmr padding"): "nasnet_a_large_shifted",
     ("NASNet", "A 6@768 CIFAR-10 (32 filters, stem x3, no aux)"): "nasnet_a_cifar",
+    ("NAS-Bench-101", "Inception-like cell of the README"): "nasbench101_inception_like",
     ("DARTS", "DARTS_V2 CIFAR-10 C=36 L=20, no aux"): "darts_v2_cifar",
     ("DARTS", "DARTS_V1 CIFAR-10 C=36 L=20"): "darts_v1_cifar",
 }
@@ -280,7 +284,39 @@ def compound_constraint() -> None:
     assert reference("efficientnet_b7").build().task == Task((3, 600, 600), 1000)
 
 
+def unique_cells(vertices: int, count: int) -> Callable[[], None]:
+    """How many different cells of exactly so many vertices NAS-Bench-101 has."""
+
+    def check() -> None:
+        space = SPACES["nasbench101"]
+
+        def up_to(most: int) -> int:
+            ask = space.bound(Task((1, 8, 8), 10), space.config.model_validate({"vertices": most}))
+            return len({architecture.fingerprint() for _, architecture in every(ask)})
+
+        assert up_to(vertices) - (up_to(vertices - 1) if vertices > 2 else 0) == count
+
+    return check
+
+
+def nasbench201_size() -> None:
+    ask = SPACES["nasbench201"].bound(Task((3, 32, 32), 10))
+    assert estimated_size(ask, random.Random(0), samples=20, exact_up_to=10).estimate == 5**6 == 15_625
+
+
+def nasbench101_channels() -> None:
+    assert vertex_channels(8, 8, ((0, 1), (0, 2), (1, 3), (2, 3)), 4) == [8, 4, 4, 8]
+    assert vertex_channels(8, 15, ((0, 1), (0, 2), (1, 3), (2, 3)), 4) == [8, 8, 7, 15]
+    assert vertex_channels(8, 8, ((0, 1), (0, 2), (0, 3), (1, 4), (2, 4), (3, 4)), 5) == [8, 3, 3, 2, 8]
+
+
 OTHERWISE: dict[Key, Callable[[], None]] = {
+    **{
+        ("NAS-Bench-101", f"unique cells with {vertices} vertices, <=9 edges, 3 ops"): unique_cells(vertices, count)
+        for vertices, count in ((2, 1), (3, 6), (4, 84))
+    },
+    ("NAS-Bench-201", "whole search space"): nasbench201_size,
+    ("block", "NAS-Bench-101 vertex channels"): nasbench101_channels,
     ("VGG", "VGG-16 activation count (all layer outputs + input)"): vgg16_activations,
     ("block", "three 3x3 vs one 7x7 at C channels"): stacks_of_3x3,
     ("block", "EfficientNet compound constraint"): compound_constraint,
@@ -296,6 +332,12 @@ UNCOVERED: dict[Key, str] = {
         "its multiply-accumulates are those of SENet-154 (checked in test_oracles.py); no released network has its "
         "145.8 million parameters, SENet-154 has 115.1"
     ),
+    ("NAS-Bench-101", "unique cells with 7 vertices, <=9 edges, 3 ops"): "the row is from memory",
+    **{
+        ("NAS with RL (Zoph & Le 2017)", variant): "the paper draws its network of 15 layers, and tells no other"
+        for variant in ("v3 max pooling, 39 layers", "v3 + more filters, 39 layers", "v2 predicting strides, 20 layers")
+    },
+    ("NAS with RL (Zoph & Le 2017)", "v1 no stride/pooling, 15 layers"): "the row is from memory",
     ("NASNet", "A 7@2304 CIFAR-10"): "the row says itself that the released cell does not give it",
     ("NASNet", "A 5@1538 ImageNet"): "the row says itself that the released cell does not give it",
     ("NASNet", "A 7@1920 ImageNet"): "the row says itself that the released cell does not give it",
@@ -306,10 +348,5 @@ UNCOVERED: dict[Key, str] = {
 }
 """Rows that nothing can meet, and why: ``exact`` rows never stand here."""
 
-PENDING = (
-    "NAS with RL (Zoph & Le 2017)",
-    "NAS-Bench-101",
-    "NAS-Bench-201",
-    "block: NAS-Bench-101 vertex channels",
-)
+PENDING = ("NAS-Bench-101: whole search space",)
 """Architectures, or rows, of families that are still being built. A row leaves when one of the tables above has it."""
