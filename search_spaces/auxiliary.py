@@ -26,6 +26,12 @@ def without_auxiliary(architecture: Architecture) -> Architecture:
     return replace(architecture, nodes=tuple(nodes))
 
 
+def with_heads_in_body(architecture: Architecture, block: str, shares: Collection[float], form: str) -> Architecture:
+    """Auxiliary heads behind the nodes of ``block`` that end these shares of all of them: 1/3, 2/3."""
+    body = [number for number, node in enumerate(architecture.nodes, 1) if node.block == block]
+    return with_auxiliary(architecture, {body[max(0, round(share * len(body)) - 1)] for share in shares}, form)
+
+
 def with_auxiliary(architecture: Architecture, after: Collection[int], form: str = "googlenet") -> Architecture:
     """The same network with an auxiliary head behind each of the nodes numbered ``after`` (1 is the first node).
 

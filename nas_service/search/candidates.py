@@ -151,9 +151,10 @@ class Candidates:
         number, self._next_number = self._next_number, self._next_number + 1
         given = self._given(number)
         recorder = Recorder(replay({}) if given else self._strategy.propose(number))
-        inherits = given is None and isinstance(self._strategy, Inheriting)
-        if inherits and (parent := self._strategy.parent(number)) is not None:
-            self._parents[number] = parent
+        if given is None and isinstance(self._strategy, Inheriting):
+            parent = self._strategy.parent(number)
+            if parent is not None:
+                self._parents[number] = parent
         try:
             looked_into = walk(given or self._plan.ask(recorder))
             architecture, figures = looked_into.architecture, network_costs(looked_into)

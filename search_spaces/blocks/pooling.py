@@ -32,7 +32,7 @@ class StochasticPool(nn.Module):
         x = F.pad(F.relu(x), (self.border,) * 4)
         if not self.training:
             total = F.avg_pool2d(x, self.kernel, self.stride)
-            return F.avg_pool2d(x * x, self.kernel, self.stride) / total.clamp(min=1e-6)
+            return F.avg_pool2d(x * x, self.kernel, self.stride) / total.clamp(min=1e-12)
         windows = x.unfold(2, self.kernel, self.stride).unfold(3, self.kernel, self.stride)
         windows = windows.flatten(4)
         places = torch.multinomial(windows.detach().flatten(0, 3) + 1e-12, 1)

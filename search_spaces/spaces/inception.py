@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from search_spaces.architecture import Architecture, Task
+from search_spaces.auxiliary import with_heads_in_body
 from search_spaces.choose import Choose
 from search_spaces.space import Choices, Positive, Space, SpaceConfig, downsampling, halvings_of_stem, once_each
 from search_spaces.spaces.chain import Chain
@@ -37,6 +38,11 @@ class InceptionConfig(SpaceConfig):
         ("5x5", "3x3_3x3"), description="What the branch with the large kernel may be."
     )
     per_module: bool = Field(False, description="Decide widths for every module instead of once for a stage.")
+
+    auxiliary: bool = Field(
+        False,
+        description="Train with auxiliary classifiers behind a third and two thirds of the modules, as GoogLeNet.",
+    )
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
@@ -69,7 +75,8 @@ def inception(choose: Choose, task: Task, config: InceptionConfig) -> Architectu
                 widths = _widths(choose, at, config, 2 ** (stage - 1))
             chain.append("inception_block", **widths, large=large)
     chain.append("classifier", classes=task.classes)
-    return chain.architecture(task)
+    network = chain.architecture(task)
+    return with_heads_in_body(network, "inception_block", (1 / 3, 2 / 3), "googlenet") if config.auxiliary else network
 
 
 def _widths(choose: Choose, at: str, config: InceptionConfig, factor: int) -> dict[str, int]:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from search_spaces.architecture import Architecture, Arg, Task
+from search_spaces.auxiliary import with_heads_in_body
 from search_spaces.choose import Choose
 from search_spaces.space import Choices, Positive, Space, SpaceConfig, downsampling, halvings_of_stem, once_each
 from search_spaces.spaces.chain import CellStack
@@ -51,6 +52,10 @@ class NasnetConfig(SpaceConfig):
         ("add", "concat"), description="How a node may join its two operations."
     )
 
+    auxiliary: bool = Field(
+        False, description="Train with an auxiliary classifier behind two thirds of the cells (weight: the recipe's)."
+    )
+
     @model_validator(mode="after")
     def _bounded(self) -> Self:
         once_each("operations", self.operations)
@@ -88,7 +93,8 @@ def nasnet(choose: Choose, task: Task, config: NasnetConfig) -> Architecture:
         for _ in range(cells):
             stack.cell(filters, normal)
         stack.filters = filters
-    return stack.architecture(task)
+    network = stack.architecture(task)
+    return with_heads_in_body(network, "nasnet_cell", (2 / 3,), "nasnet") if config.auxiliary else network
 
 
 def genotype(choose: Choose, cell: str, config: NasnetConfig) -> Genotype:

@@ -43,3 +43,13 @@ def test_no_head_behind_the_last_node() -> None:
     plain = reference("resnet20_cifar").build()
     with pytest.raises(ArchitectureError, match=f"no head can follow node {len(plain.nodes)}; allowed: 1 to"):
         with_auxiliary(plain, (len(plain.nodes),))
+
+
+@pytest.mark.parametrize(("name", "heads"), [("nasnet", 1), ("inception", 2)])
+def test_spaces_put_heads_where_their_papers_have_them(name: str, heads: int) -> None:
+    task = Task((1, 16, 16), 10)
+    space = SPACES[name]
+    plain = space.bound(task)(first)
+    trained = space.bound(task, space.config.model_validate({"auxiliary": True}))(first)
+    assert without_auxiliary(trained) == plain
+    assert sum(node.block == "auxiliary_classifier" for node in trained.nodes) == heads

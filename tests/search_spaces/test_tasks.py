@@ -135,10 +135,11 @@ def test_the_task_goes_through_json_and_into_the_fingerprint() -> None:
 
 def test_enet_blocks_refuse_what_they_cannot_be() -> None:
     image = Task((3, 8, 8), 2, "segmentation")
+    conv = Node("conv_norm_act", (0,), {"out_channels": 8})
     for node, message in (
         (Node("enet_downsampling", (0,), {"out_channels": 2}), "out_channels 2; allowed: at least 3"),
         (Node("enet_bottleneck", (0,), {"asymmetric": 4}), "asymmetric 4; allowed: 0 or an odd number"),
         (Node("max_unpool", (1, 0)), "8 and 3 channels; allowed: as many"),
     ):
         with pytest.raises(ArchitectureError, match=message):
-            walk(Architecture(image, (node,)))
+            walk(Architecture(image, (conv, node)))

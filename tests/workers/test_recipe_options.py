@@ -367,3 +367,10 @@ def test_a_recipe_is_its_options_whatever_it_is_called() -> None:
     assert set(ADDED) < set(Recipe.model_fields)
     assert not set(Recipe().identity()) & set(ADDED)
     assert Recipe(mixup=0.1).identity()["mixup"] == 0.1
+
+
+def test_every_recipe_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    for name, published in RECIPES.items():
+        assert f"| `{name}` | {published.summary} | {published.source} | {published.notes} |" in text
+    assert all(f"`{field}`" in text for field in ADDED if field != "box_weight")

@@ -1,11 +1,21 @@
-"""A step in a child process: results, exceptions, crashes and hangs."""
+"""A step in a child process: results, exceptions, crashes and hangs; the weights that are packed."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
+import torch
+from safetensors.torch import load_file
+
+from nas_service.export import job
 from nas_service.export.child import run_child
+from search_spaces.architecture import Task
+from search_spaces.auxiliary import without_auxiliary
+from search_spaces.build import build
+from search_spaces.catalogue import SPACES
+from search_spaces.choose import first
+from workers.checkpoint import cpu_state, save_weights
 
 WRITE = "import pathlib; pathlib.Path('result.json').write_text('{\"max_difference\": 0.5}')"
 
@@ -50,3 +60,18 @@ def test_hang_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
     deadline = time.monotonic() + 10
     while status.exists() and status.read_text().split(")")[1].split()[0] != "Z":
         assert time.monotonic() < deadline, "the grandchild lives on"
+
+
+def test_weights_leave_without_auxiliary_heads(tmp_path: Path) -> None:
+    """What is packed gives the outputs of what was trained."""
+    space = SPACES["inception"]
+    trained = space.bound(Task((1, 8, 8), 10), space.config.model_validate({"auxiliary": True}))(first)
+    torch.manual_seed(0)
+    network = build(trained)
+    saved = save_weights(cpu_state(network), tmp_path / "weights.safetensors")
+    bare = without_auxiliary(trained)
+    stripped = build(bare)
+    stripped.load_state_dict(load_file(job._without_heads(bare, Path(saved.path), saved.sha256, tmp_path / "bare")))
+    images = torch.randn(3, 1, 8, 8)
+    assert torch.equal(stripped.eval()(images), network.eval()(images))
+    assert len(stripped.state_dict()) < len(network.state_dict())
