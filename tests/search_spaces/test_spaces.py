@@ -22,6 +22,7 @@ from search_spaces.build import build, fingerprint, shapes, walk
 from search_spaces.catalogue import BLOCKS, REFERENCES, SPACES, configured
 from search_spaces.choose import Choose, Options, Recorder, estimated_size, every, first, mutated, replay, sample
 from search_spaces.cost import costs
+from search_spaces.naming import KINDS
 from search_spaces.signature import arguments, input_count
 from search_spaces.source import source
 from search_spaces.spaces.efficientnet import grid
