@@ -119,8 +119,8 @@ ROWS: tuple[Row, ...] = (
     (
         "zfnet_wide",
         "ZFNet with 512, 1024 and 512 channels at the end",
-        "CS231n, lecture 9",
-        None,
+        "CS231n, lecture 9; imgclsmob",
+        107_627_624,
         None,
         lambda: zfnet((96, 256, 512, 1024, 512)),
     ),

@@ -28,13 +28,20 @@ def xception(middle: int = 8, task: Task = IMAGENET299) -> Architecture:
     return chain.architecture(task)
 
 
-def aligned_xception(middle: int = 8, task: Task = IMAGENET299) -> Architecture:
+ENTRY = ((128, 2), (256, 2), (728, 2))
+LONGER_ENTRY = ((128, 2), (256, 1), (256, 2), (728, 1), (728, 2))
+"""Channels and stride of the blocks of the entry flow: of 41 and 65 layers, and of 71."""
+
+
+def aligned_xception(
+    middle: int = 8, entry: tuple[tuple[int, int], ...] = ENTRY, task: Task = IMAGENET299
+) -> Architecture:
     """DeepLab's variant: strides in the convolutions, norms behind depthwise ones; ``middle`` 8 has 41 layers."""
     chain = Chain()
     chain.append("conv_norm_act", out_channels=32, stride=2)
     chain.append("conv_norm_act", out_channels=64)
-    for width in (128, 256, 728):
-        chain.append("xception_block", widths=(width, width, width), stride=2, aligned=True)
+    for width, stride in entry:
+        chain.append("xception_block", widths=(width, width, width), stride=stride, aligned=True)
     for _ in range(middle):
         chain.append("xception_block", widths=(728, 728, 728), aligned=True)
     chain.append("xception_block", widths=(728, 1024, 1024), stride=2, aligned=True)
@@ -47,5 +54,6 @@ ROWS: tuple[Row, ...] = (
     ("xception", "Xception", "1610.02357", 22_855_952, 8_357_403_496, xception),
     ("xception41", "Xception-41, aligned", "1802.02611", 26_969_560, 9_204_134_312, aligned_xception),
     ("xception65", "Xception-65, aligned", "1802.02611", None, None, partial(aligned_xception, 16)),
+    ("xception71", "Xception-71, aligned", "1802.02611", None, None, partial(aligned_xception, 16, LONGER_ENTRY)),
 )
 REFERENCES = references("xception", ROWS)
