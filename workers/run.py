@@ -30,6 +30,7 @@ from workers.training import (
     EpochReport,
     Progress,
     evaluate_split,
+    initialise,
     loss_options,
     prepare,
     probabilities,
@@ -168,6 +169,7 @@ def _start(
     torch.manual_seed(assignment.seed)
     with blamed("build"):
         network = build(architecture)
+    initialise(network, assignment.recipe.init)
     inherited = _inherit(assignment, architecture, network)
     return network, prepare(network, assignment.recipe, device), inherited
 
