@@ -11,7 +11,8 @@ demo: $(INSTALLED)  ## a real search end to end, with an exported winner; KEEP=1
 	$(BIN)/python examples/demo.py $(if $(KEEP),--keep)
 
 test: $(INSTALLED) system  ## the test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/end_to_end
+	$(BIN)/python -m pytest tests/end_to_end
 
 check: $(INSTALLED)  ## format, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -2,8 +2,8 @@
 """What implements each row of the founding inventory: data, and the page that is made of it.
 
 A row is (number, what it is about, what implements it). What implements it is a list of "kind name", separated by
-semicolons; or, behind "-", the reason why nothing does. Kinds: block, reference, space, strategy, rule (entries of the
-catalogues), file (a path), test (a function of the file that FIGURES names, or "path::function").
+semicolons; or, behind "-", the reason why nothing does. Kinds: block, reference, space, strategy, rule, recipe (entries of
+the catalogues), file (a path), test (a function of the file that FIGURES names, or "path::function").
 """
 
 from __future__ import annotations
@@ -49,12 +49,20 @@ ROWS: tuple[Row, ...] = (
         "reference vgg11; reference vgg13; reference vgg16_c; reference vgg16; reference vgg19; reference vgg19_bn",
     ),
     ("A11", "VGG's walk through its shapes", "reference vgg16; test test_a11_the_shapes_of_vgg16"),
-    ("A12", "growing a network layer by layer", "file search_spaces/growth.py"),
+    (
+        "A12",
+        "growing a network layer by layer",
+        "file search_spaces/growth.py; test tests/search_spaces/test_growth.py::test_a_wider_network_computes_the_same",
+    ),
     ("A13", "Network in Network", "reference nin_cifar; reference nin_imagenet; block mlpconv"),
     ("A14", "a 1x1 convolution behind a 3x3", "block mlpconv; space composed"),
     ("A15", "GoogLeNet", "reference googlenet; reference googlenet_bn; test test_d6_d15_d26_depths"),
     ("A16", "GoogLeNet's stem", "reference googlenet; test test_a16_the_stem_of_googlenet"),
-    ("A17", "GoogLeNet's head and the heads of training", "reference googlenet; block classifier"),
+    (
+        "A17",
+        "GoogLeNet's head and the heads of training",
+        "reference googlenet; reference googlenet_auxiliary; block classifier; block auxiliary_classifier",
+    ),
     ("A18", "BN-Inception", "reference bn_inception; reference inception_v2"),
     ("A19", "Inception V3", "reference inception_v3"),
     (
@@ -77,7 +85,7 @@ ROWS: tuple[Row, ...] = (
     (
         "A25",
         "the ensemble that won in 2016",
-        "test tests/workers/test_recipe_options.py::test_an_ensemble_is_the_mean_of_its_members_probabilities; file nas_service/search/finalists.py",
+        "file nas_service/search/finalists.py; test tests/workers/test_recipe_options.py::test_an_ensemble_is_the_mean_of_its_members_probabilities",
     ),
     ("A26", "SENet", "reference senet154; reference se_resnext50_32x4d; reference se_resnet152"),
     (
@@ -92,11 +100,7 @@ ROWS: tuple[Row, ...] = (
         "SqueezeNet",
         "reference squeezenet_1.0; reference squeezenet_1.1; reference squeezenet_1.0_complex_bypass",
     ),
-    (
-        "A31",
-        "ENet",
-        "reference enet; reference enet_camvid; reference enet_port; space segmentation; file workers/tasks.py",
-    ),
+    ("A31", "ENet", "reference enet; reference enet_camvid; reference enet_port; space segmentation"),
     ("A32", "Xception", "reference xception; reference xception41"),
     ("A33", "MobileNet V1", "reference mobilenet_v1; reference mobilenet_v1_0.25_128"),
     ("A34", "MobileNet V2", "reference mobilenet_v2; reference mobilenet_v2_1.4"),
@@ -110,7 +114,7 @@ ROWS: tuple[Row, ...] = (
         "architecture search by reinforcement; NASNet",
         "strategy rl; space nasnet; reference nasnet_a_large; reference nasnet_a_mobile",
     ),
-    ("A37", "ShuffleNet and SegNet", "- named only; nothing is said about them that could be built or checked"),
+    ("A37", "ShuffleNet and SegNet", "reference segnet; reference segnet_camvid"),
     (
         "A38",
         "the networks to know first",
@@ -165,7 +169,7 @@ ROWS: tuple[Row, ...] = (
     (
         "B22",
         "auxiliary heads",
-        "block auxiliary_classifier; reference googlenet_auxiliary; test tests/workers/test_recipe_options.py::test_an_auxiliary_head_adds_its_loss_and_learns",
+        "block auxiliary_classifier; reference googlenet_auxiliary; file search_spaces/auxiliary.py",
     ),
     ("B23", "pre-activation block", "block preact_block; block preact_bottleneck"),
     ("B24", "wide block", "block preact_block; reference wrn40_4_cifar"),
@@ -194,7 +198,7 @@ ROWS: tuple[Row, ...] = (
     (
         "B35",
         "encoder and decoder",
-        "block enet_downsampling; block enet_upsampling; block max_unpool; reference segnet; space segmentation",
+        "block enet_bottleneck; block enet_downsampling; block enet_upsampling; block segmentation_head; space segmentation",
     ),
     ("B36", "learned colours", "block colour_transform"),
     (
@@ -215,27 +219,11 @@ ROWS: tuple[Row, ...] = (
     ),
     ("B41", "stages of one resolution", "rule homogeneous_stages; space composed"),
     # C: recipes
-    (
-        "C1",
-        "AlexNet's recipe",
-        "file workers/recipes.py; test tests/workers/test_recipe_options.py::test_a_published_recipe_is_complete_and_trains",
-    ),
+    ("C1", "AlexNet's recipe", "recipe alexnet"),
     ("C2", "two GTX 580", "- history of hardware"),
-    (
-        "C3",
-        "VGG's recipe",
-        "file workers/recipes.py; test tests/workers/test_recipe_options.py::test_a_published_recipe_is_complete_and_trains",
-    ),
-    (
-        "C4",
-        "GoogLeNet's auxiliary losses",
-        "block auxiliary_classifier; file workers/recipes.py; test tests/workers/test_recipe_options.py::test_an_auxiliary_head_of_weight_0_is_no_head",
-    ),
-    (
-        "C5",
-        "ResNet's recipe",
-        "file workers/recipes.py; test tests/workers/test_recipe_options.py::test_fresh_weights_have_the_variance_of_their_rule",
-    ),
+    ("C3", "VGG's recipe", "recipe vgg"),
+    ("C4", "GoogLeNet's auxiliary losses", "recipe googlenet; block auxiliary_classifier"),
+    ("C5", "ResNet's recipe", "recipe resnet"),
     ("C6", "batch normalisation takes offsets away", "block norm_act"),
     (
         "C7",
@@ -244,16 +232,8 @@ ROWS: tuple[Row, ...] = (
     ),
     ("C8", "paths dropped in training", "block fractal_block"),
     ("C9", "ELU without batch norm, or ReLU with it", "block conv_norm_act"),
-    (
-        "C10",
-        "linear decay of the learning rate",
-        "test tests/workers/test_training.py::test_schedules_at_the_start_a_third_the_middle_and_the_end",
-    ),
-    (
-        "C11",
-        "learning rate in proportion to the batch",
-        "test tests/workers/test_recipe_options.py::test_the_learning_rate_is_in_proportion_to_the_batch",
-    ),
+    ("C10", "linear decay of the learning rate", "file workers/recipe.py"),
+    ("C11", "learning rate in proportion to the batch", "file workers/recipe.py"),
     ("C12", "sum of average and max pooling", "block pool"),
     ("C13", "learned colours", "block colour_transform"),
     (
@@ -271,7 +251,7 @@ ROWS: tuple[Row, ...] = (
     (
         "C22",
         "half precision storage",
-        "file nas_service/export/conversion.py; test tests/nas_service/export/test_package.py::test_all_files_and_formats_are_there",
+        "file nas_service/export/package.py; test test_d17_enet_in_half_precision_is_0_7_megabytes",
     ),
     # D: figures
     ("D1", "what a bottleneck saves", "test test_d1_and_h6_a_bottleneck_saves_a_factor_of_8_47"),
@@ -302,11 +282,7 @@ ROWS: tuple[Row, ...] = (
     ),
     ("D15", "152 and 1202 layers", "test test_d6_d15_d26_depths; reference resnet1202_cifar"),
     ("D16", "effective depth of a ResNet", "test test_d16_e36_the_paths_of_a_resnet_are_short"),
-    (
-        "D17",
-        "ENet in 0.7 megabytes",
-        "reference enet; test tests/search_spaces/test_tasks.py::test_d17_enet_in_half_precision_takes_0_7_megabytes",
-    ),
+    ("D17", "ENet in 0.7 megabytes", "test test_d17_enet_in_half_precision_is_0_7_megabytes"),
     ("D18", "SqueezeNet against AlexNet", "test test_d18_squeezenet_has_a_fiftieth_of_alexnet"),
     ("D19", "36 convolutions in Xception", "test test_d19_xception_has_36_convolution_stages"),
     ("D20", "half the parameters for faces", "- an illustration without a network"),
@@ -343,7 +319,11 @@ ROWS: tuple[Row, ...] = (
         "test test_e17_residual_blocks_keep_channels_unless_their_shortcut_changes_them",
     ),
     ("E18", "width is cheaper than depth", "space residual; file nas_service/search/ranking.py"),
-    ("E19", "deeper is never worse", "- not yet"),
+    (
+        "E19",
+        "deeper is never worse",
+        "file search_spaces/growth.py; test tests/search_spaces/test_growth.py::test_a_deeper_network_computes_the_same",
+    ),
     ("E20", "fractals without residuals", "block fractal_block"),
     ("E21", "features used again", "block dense_block"),
     (
@@ -397,14 +377,14 @@ ROWS: tuple[Row, ...] = (
     (
         "G10",
         "quality of a segmentation",
-        "file workers/tasks.py; test tests/workers/test_learning_tasks.py::test_mean_iou_is_that_of_the_definition_and_leaves_unknown_pixels_out",
+        "test tests/workers/test_learning_tasks.py::test_mean_iou_is_that_of_the_definition_and_leaves_unknown_pixels_out",
     ),
     ("G11", "papers to follow", "file docs/references/README.md"),
     # H: slips
     (
         "H1",
         "weight decay of ResNet",
-        "file workers/recipes.py; test tests/workers/test_recipe_options.py::test_h1_the_weight_decay_of_resnet_is_that_of_the_paper",
+        "recipe resnet; test test_h1_the_recipe_of_resnet_has_the_weight_decay_of_the_paper",
     ),
     ("H2", "products of Inception with reductions", "test test_d5_and_h2_reductions_bring_it_to_271_million"),
     ("H3", "activations of VGG-16", "test tests/search_spaces/oracle_tables.py::vgg16_activations"),

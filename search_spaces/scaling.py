@@ -230,6 +230,8 @@ def _restacked_nasnet(
     reductions = [node for node in cell_nodes if node.args["reduction"]]
     if not normal or not reductions:
         raise ArchitectureError("no normal or no reduction cell to stack; allowed: at least one of each", "/nodes")
+    one_cell = normal[0].args["nodes"] == reductions[0].args["nodes"]
+    """PNASNet: the first cell of a stack is the same one with a stride, and counts among N."""
     stacks = len(dict.fromkeys(node.args["channels"] for node in normal))
     shifted = any(node.args["shifted"] for node in cell_nodes)
     stack = CellStack((task.input_shape[1], task.input_shape[2]))
@@ -241,7 +243,8 @@ def _restacked_nasnet(
         args = kind[0].args
         reduction = bool(args["reduction"])
         shift = {"shifted": True} if shifted and reduction and stack.size[0] % 2 == 0 and not previous else {}
-        own: dict[str, Arg] = {"previous": previous} if previous else {}
+        kept = previous or ("always" if any(c.args["previous"] == "always" for c in kind) and stack.even else "")
+        own: dict[str, Arg] = {"previous": kept} if kept else {}
         stack.cell(channels, args["nodes"], reduction, skipped, output=args["output"], **shift, **own)  # type: ignore[arg-type]
 
     if task.input_shape[1] >= 128:
@@ -253,7 +256,7 @@ def _restacked_nasnet(
     for i, stride in enumerate(downsampling(stack.size, stacks)):
         if stride == 2:
             add(reductions, filters * 2**i, skip_reductions)
-        for _ in range(cells):
+        for _ in range(cells - (stride == 2 and one_cell)):
             add(normal, filters * 2**i)
     return stack.architecture(task, dropout=_dropout(complete))
 

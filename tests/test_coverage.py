@@ -23,8 +23,10 @@ def test_what_a_row_names_exists(row: tuple[str, str, str]) -> None:
     from nas_service.strategies import STRATEGIES
     from search_spaces.catalogue import BLOCKS, REFERENCES, SPACES
     from search_spaces.rules import RULES
+    from workers.recipes import RECIPES
 
     named = {"block": BLOCKS, "reference": REFERENCES, "space": SPACES, "strategy": STRATEGIES, "rule": RULES}
+    named["recipe"] = RECIPES
     assert parts(row) or len(row[2]) > 4, "a row that nothing implements tells why"
     for kind, name in parts(row):
         if kind == "file":

@@ -11,7 +11,7 @@ from itertools import chain, product
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from search_spaces.architecture import Architecture, ArchitectureError, Arg, Node, Task
+from search_spaces.architecture import TASKS, Architecture, ArchitectureError, Arg, Node, Task
 from search_spaces.build import walk
 from search_spaces.catalogue import BLOCKS, REFERENCES, SPACES
 from search_spaces.choose import SpaceError, first
@@ -35,13 +35,11 @@ def example(hint: Any, number: int) -> Any:
 
 
 def around(name: str, **chosen: Arg) -> Architecture:
-    """An image of 8x8 pixels, a convolution to 16 channels, the block, a classifier where its output is a map.
-
-    A block that gives the four numbers of a box stands behind logits, for localisation.
+    """An image of 8x8 pixels, a convolution to 16 channels, the block, and what makes its output an answer.
 
     Arguments that have no default and are not ``chosen`` get the first number that fits; where none does, as for a
-    list of edges, they are those that a reference or a space gives the block. Inputs have 8x8 or 4x4 pixels. Raises
-    ArchitectureError where nothing fits.
+    list of edges, they are those that a reference or a space gives the block. Inputs have 8x8 or 4x4 pixels, or are the
+    image. A head may be for any kind of task. Raises ArchitectureError where nothing fits.
     """
     block = BLOCKS[name]
     needed = {key: field.annotation for key, field in arguments(block).model_fields.items() if field.is_required()}
@@ -49,28 +47,20 @@ def around(name: str, **chosen: Arg) -> Architecture:
     numbers = [{key: example(hint, number) for key, hint in needed.items()} for number in (8, 4, 1, 32)]
     for given in chain(numbers[:2], used(name), numbers[2:]):
         args = {key: TASK.classes if key == "classes" else value for key, value in given.items()} | chosen
-        for inputs in product((1, 2), repeat=input_count(block) or 2):
-            nodes = [
+        for inputs in product((1, 2, 0), repeat=input_count(block) or 2):
+            nodes = (
                 Node("conv_norm_act", (0,), {"out_channels": CHANNELS}),
                 Node("pool", (1,)),
                 Node(name, inputs, args),
-            ]
-            try:
-                return walk(Architecture(TASK, tuple(nodes))).architecture
-            except ArchitectureError as error:
-                failure = error
-            try:
-                return walk(
-                    Architecture(TASK, (*nodes, Node("classifier", (3,), {"classes": TASK.classes})))
-                ).architecture
-            except ArchitectureError as error:
-                failure = error
-            try:
-                logits = Node("classifier", (1,), {"classes": TASK.classes})
-                boxes = (*nodes, logits, Node("concat", (4, 3)))
-                return walk(Architecture(replace(TASK, kind="localisation"), boxes)).architecture
-            except ArchitectureError as error:
-                failure = error
+            )
+            head = Node("classifier", (3,), {"classes": TASK.classes})
+            box = (Node("classifier", (1,), {"classes": TASK.classes}), Node("concat", (4, 3)))
+            endings = (*((kind, ()) for kind in TASKS), ("classification", (head,)), ("localisation", box))
+            for kind, ending in endings:
+                try:
+                    return walk(Architecture(replace(TASK, kind=kind), (*nodes, *ending))).architecture
+                except ArchitectureError as error:
+                    failure = error
     assert failure is not None
     raise failure
 
@@ -84,19 +74,23 @@ def used(name: str) -> Iterator[dict[str, Arg]]:
 
 
 def every_block() -> Architecture:
-    """One network of all blocks side by side: the logits of ``around`` of each, added."""
+    """One network of all blocks side by side: the outputs of ``around`` of each, maps averaged, in one row.
+
+    The task is a localisation because that may have any number of outputs from five on.
+    """
     nodes: list[Node] = [Node("conv_norm_act", (0,), {"out_channels": CHANNELS}), Node("pool", (1,))]
-    logits = []
+    answers = []
     for name in BLOCKS:
         start = len(nodes) + 1
         one = around(name)
-        if one.task != TASK:
-            continue  # four numbers of a box cannot be added to logits
         for node in one.nodes[2:]:
             inputs = tuple(i if i <= 2 else i - 3 + start for i in node.inputs)
             nodes.append(Node(node.block, inputs, node.args))
-        logits.append(len(nodes))
-    return Architecture(TASK, (*nodes, Node("add", tuple(logits), {})))
+        if one.task.kind == "segmentation":
+            nodes.append(Node("classifier", (len(nodes),), {"classes": TASK.classes}))
+        answers.append((len(nodes), TASK.classes + 4 * (one.task.kind == "localisation")))
+    task = replace(TASK, classes=sum(width for _, width in answers) - 4, kind="localisation")
+    return Architecture(task, (*nodes, Node("concat", tuple(number for number, _ in answers), {})))
 
 
 def renumbered(architecture: Architecture, rng: random.Random) -> Architecture:

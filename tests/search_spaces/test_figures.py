@@ -22,6 +22,7 @@ from search_spaces.references.lenet import C3
 from search_spaces.references.reference import IMAGENET
 from search_spaces.references.residual import resnet_cifar
 from tests.search_spaces.oracle_tables import bottleneck, naive_inception, reduced_inception
+from workers.recipes import RECIPES
 
 PLAIN: dict[str, Arg] = {"norm": "none", "activation": "none"}
 
@@ -122,6 +123,10 @@ def test_d16_e36_the_paths_of_a_resnet_are_short() -> None:
     assert sum(paths[19:36]) / 2**54 > 0.95
 
 
+def test_d17_enet_in_half_precision_is_0_7_megabytes() -> None:
+    assert round(2 * costs(reference("enet").build()).params / 2**20, 3) == 0.695
+
+
 def test_d18_squeezenet_has_a_fiftieth_of_alexnet() -> None:
     one, other = (costs(reference(name).build()).params for name in ("alexnet", "squeezenet_1.0"))
     assert (other, round(one / other, 1)) == (1_248_424, 48.9)
@@ -183,6 +188,11 @@ def test_a1_h7_lenet_has_two_convolutions_and_a_sparse_table() -> None:
         else:
             connections += found.macs + out[0] * out[1] * out[2]
     assert connections == 340_908
+
+
+def test_h1_the_recipe_of_resnet_has_the_weight_decay_of_the_paper() -> None:
+    """1e-4; the slides say 1e-5."""
+    assert RECIPES["resnet"].options["optimizer"]["weight_decay"] == 1e-4
 
 
 def test_h8_ciresans_nets_are_perceptrons() -> None:

@@ -43,6 +43,17 @@ def test_n_and_f_of_nasnets_cell_give_every_published_size(
     assert (found.params, found.macs) == (REFERENCES[name].params, REFERENCES[name].macs)
 
 
+@pytest.mark.parametrize(
+    ("name", "cells", "filters"),
+    [("pnasnet5_mobile", 3, 54), ("pnasnet5_large", 4, 216), ("pnasnet5_cifar", 3, 48), ("darts_v2_cifar", 6, 36)],
+)
+def test_n_and_f_of_other_cells(name: str, cells: int, filters: int) -> None:
+    """Where they are those of the network itself nothing changes; PNASNet's strided cell is one of the N."""
+    base = REFERENCES[name].build()
+    assert costs(restacked(base, cells, filters)).params == costs(base).params
+    assert costs(restacked(base, cells + 1, 2 * filters)).params > 3 * costs(base).params
+
+
 def test_a_residual_family_follows_from_its_smallest() -> None:
     """CIFAR networks of He et al.: 6 n + 2 layers."""
     small = REFERENCES["resnet20_cifar"].build()

@@ -338,16 +338,26 @@ def test_composed_is_the_product_of_what_is_listed() -> None:
 
 
 def test_composed_takes_every_block_that_fits_a_stage() -> None:
-    """A block of the catalogue with one input and nothing to fill in but its channels can be listed by its name."""
-    used = set()
+    """A block with one input and nothing to fill in but its channels can be listed by its name.
+
+    Or the request is refused at once and says why, where a block cannot stand behind itself.
+    """
+    used: set[str] = set()
+    refused: dict[str, str] = {}
     for name, block in BLOCKS.items():
         required = {key for key, field in arguments(block).model_fields.items() if field.is_required()}
         if input_count(block) == 1 and required <= {"out_channels"} and KINDS.get(name) != "box":
-            space, config = configured({"name": "composed", "blocks": [name], "stages": 2})
+            try:
+                space, config = configured({"name": "composed", "blocks": [name], "stages": 2})
+            except ValidationError as error:
+                refused[name] = str(error)
+                continue
             used.add(name)
             for choose in (first, last):
                 shapes(space.bound(DIGITS, config)(choose))  # type: ignore[arg-type]
     assert {"basic_block", "preact_bottleneck", "inverted_residual", "conv_norm_act"} <= used
+    assert len(refused) < len(used)
+    assert all(f"{name} with {{}} cannot be built on 16 channels: " in said for name, said in refused.items())
 
 
 @pytest.mark.parametrize(

@@ -374,8 +374,3 @@ def test_every_recipe_is_documented() -> None:
     for name, published in RECIPES.items():
         assert f"| `{name}` | {published.summary} | {published.source} | {published.notes} |" in text
     assert all(f"`{field}`" in text for field in ADDED if field != "box_weight")
-
-
-def test_h1_the_weight_decay_of_resnet_is_that_of_the_paper() -> None:
-    """1e-4; some slides say 1e-5."""
-    assert Recipe.model_validate({"name": "resnet"}).optimizer.weight_decay == 1e-4
