@@ -38,7 +38,7 @@ print("seen")
 
 def test_it_takes_less_than_sixty_lines() -> None:
     assert list(FILES) == ["pyproject.toml", "gated_blocks.py", "gated_spaces.py"]
-    assert sum(len(text.splitlines()) for text in FILES.values()) < 60
+    assert sum(len(FILES[name].splitlines()) for name in ("gated_blocks.py", "gated_spaces.py")) < 60
 
 
 @pytest.fixture

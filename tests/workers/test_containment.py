@@ -16,7 +16,7 @@ import pytest
 from workers import ending
 from workers.assignment import Failure
 from workers.containment import LOG_LIMIT, CappedLog, descendants, marked_processes, memory_limit
-from workers.ending import BIRTH, LOG, TRACE, explain_death, failure_of, write_birth, write_failure
+from workers.ending import BIRTH, FAILURE, LOG, TRACE, explain_death, failure_of, write_birth, write_failure
 
 RAY_SAYS = """The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail:
 Worker unexpectedly exits with a connection error code 2. End of file. Some common causes include: (1) the process was
@@ -94,8 +94,11 @@ def test_a_written_failure_counts_most_and_is_forgotten_by_the_next_attempt(tmp_
     write_failure(tmp_path, known)
     (tmp_path / TRACE).write_text("Timeout (0:00:01)!\n")
     assert explain_death(tmp_path, RAY_SAYS) == known
-    write_birth(tmp_path)
+    (tmp_path / FAILURE).unlink()
     assert explain_death(tmp_path, RAY_SAYS).kind == "timeout"
+    write_failure(tmp_path, known)
+    write_birth(tmp_path)
+    assert explain_death(tmp_path, RAY_SAYS).message.startswith("the process ended without a word")
 
 
 def test_an_allocator_that_ends_the_process_is_oom(tmp_path: Path) -> None:

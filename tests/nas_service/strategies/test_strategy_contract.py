@@ -265,7 +265,7 @@ def test_options_can_be_shown_in_a_form(entry: StrategyEntry) -> None:
         kinds = [kind for kind in schema.get("anyOf", [schema]) if kind.get("type") != "null"]
         for kind in kinds:
             bounded = {"minimum", "exclusiveMinimum"} & set(kind) and {"maximum", "exclusiveMaximum"} & set(kind)
-            assert bounded or "enum" in kind or "const" in kind, name
+            assert bounded or "enum" in kind or "const" in kind or kind["type"] == "boolean", name
 
 
 def test_unknown_strategy_lists_the_known() -> None:
