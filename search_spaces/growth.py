@@ -273,23 +273,25 @@ class _Copy:
         self._old = {**dict(source.named_parameters()), **dict(source.named_buffers())}
         self._new = {**dict(target.named_parameters()), **dict(target.named_buffers())}
         self._parameters = {name for name, _ in target.named_parameters()}
-        self.copied = 0
-        """Parameters that were filled."""
+        self._filled: dict[str, int] = {}
+        """Numbers that came from the parent, by the name of their tensor."""
         self._wanted: dict[int, Channels] = {}
         """Channels that a convolution must make, by the number of its output: those of what it is added to."""
         self._origins: dict[int, int | None] = {}
         """The convolution that decides the channels of a tensor; none where they come from outside."""
 
+    @property
+    def copied(self) -> int:
+        """Parameters that came from the parent."""
+        return sum(count for name, count in self._filled.items() if name in self._parameters)
+
     def follow(self, old: _Tape, new: _Tape, inputs: Sequence[Channels | None]) -> Channels | None:
         """Channels of the output. Blocks that do different things share what has the same name, cut or repeated."""
         if [step.operator for step in old.steps] != [step.operator for step in new.steps]:
-            for name in self._new:
-                if name in self._old and 0 < self._new[name].ndim == self._old[name].ndim:
-                    sizes = zip(self._old[name].shape, self._new[name].shape, strict=True)
-                    self._fill(name, *[grown(before, after) for before, after in sizes][:2])
+            self._fill_the_rest()
             return None
         for _ in range(AGREEMENTS):
-            self.copied = 0
+            self._filled = {}
             agreed = len(self._wanted)
             known: dict[int, Channels | None] = {v.number: c for v, c in zip(new.inputs, inputs, strict=True)}
             self._origins = {}
@@ -299,7 +301,15 @@ class _Copy:
                     known[value.number] = found if len(value.shape) > 1 else None
             if len(self._wanted) == agreed:
                 break
+        self._fill_the_rest()
         return known.get(new.output.number)
+
+    def _fill_the_rest(self) -> None:
+        """Tensors that no operator filled take those of the same name, cut or repeated."""
+        for name in self._new:
+            if name not in self._filled and name in self._old and 0 < self._new[name].ndim == self._old[name].ndim:
+                sizes = zip(self._old[name].shape, self._new[name].shape, strict=True)
+                self._fill(name, *[grown(before, after) for before, after in sizes][:2])
 
     def _step(self, old: _Step, new: _Step, known: Mapping[int, Channels | None]) -> Channels | None:
         """Channels of the output of one operator; its weights are filled on the way."""
@@ -371,8 +381,10 @@ class _Copy:
         else:
             inner = channels
             out = self._wanted.get(made, out)
-        if weight.parameter:
-            self._fill(weight.parameter, out, inner, shares=groups == (1, 1))
+        if weight.parameter and new.args[6]:  # transposed: a weight is [in, out]
+            self._fill(weight.parameter, inner, out, shared=0 if groups == (1, 1) else None)
+        elif weight.parameter:
+            self._fill(weight.parameter, out, inner, shared=1 if groups == (1, 1) else None)
         bias = new.args[2]
         if isinstance(bias, _Value) and bias.parameter:
             self._fill(bias.parameter, out)
@@ -384,31 +396,35 @@ class _Copy:
         out = grown(old.outputs[0].shape[1], new.outputs[0].shape[1])
         weight = new.args[place + 1]
         if weight.parameter:
-            self._fill(weight.parameter, out, channels, shares=True)
+            self._fill(weight.parameter, out, channels, shared=1)
         if place and isinstance(new.args[0], _Value) and new.args[0].parameter:
             self._fill(new.args[0].parameter, out)
         return out
 
     def _fill(
-        self, name: str, out: Channels, inner: Channels | None = None, *rest: Channels, shares: bool = False
+        self, name: str, first: Channels, second: Channels | None = None, *rest: Channels, shared: int | None = None
     ) -> None:
-        """new[o, i] = old[out[o], inner[i]] * share of i among the copies of inner[i]; kernels grow from the middle."""
+        """new[i, j] = old[first[i], second[j]]; kernels grow from the middle.
+
+        ``shared`` is the axis of the channels that are read: there each copy has a share.
+        """
         old, new = self._old.get(name), self._new[name]
         if old is None or new.ndim == 0:
             return
-        value = old.detach()[list(out)]
-        if inner is not None:
-            value = value[:, list(inner)]
-            if shares:
-                value = value * _shares(inner).view(1, -1, *[1] * (value.ndim - 2))
+        value = old.detach()[list(first)]
+        if second is not None:
+            value = value[:, list(second)]
+        if shared is not None:
+            sizes = [-1 if axis == shared else 1 for axis in range(value.ndim)]
+            value = value * _shares((first, second or first)[shared]).view(sizes)
         filled = value.numel()
         if value.ndim > 2:
             value = _resized(value, new.shape[2:])
             filled = min(filled, value.numel())
-        with torch.no_grad():
-            new.copy_(value)
-        if name in self._parameters:
-            self.copied += filled
+        if value.shape == new.shape:
+            with torch.no_grad():
+                new.copy_(value)
+            self._filled[name] = filled
 
 
 def grown(before: int, after: int) -> Channels:

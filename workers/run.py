@@ -25,11 +25,13 @@ from workers.checkpoint import CheckpointError
 from workers.containment import data_bytes, memory_limit
 from workers.datasets import DataError, Dataset, load, load_test
 from workers.ending import LOG, EvaluationError, failure_of, is_out_of_memory
+from workers.pictures import picture
 from workers.tasks import TASKS
 from workers.training import (
     EpochReport,
     Progress,
     evaluate_split,
+    initialise,
     loss_options,
     prepare,
     probabilities,
@@ -38,6 +40,8 @@ from workers.training import (
 )
 
 WEIGHTS = "weights.safetensors"
+PICTURE = "predictions.png"
+"""What the network says about a few validation images; not for classification."""
 Report = dict[str, Any]
 
 
@@ -168,6 +172,7 @@ def _start(
     torch.manual_seed(assignment.seed)
     with blamed("build"):
         network = build(architecture)
+    initialise(network, assignment.recipe.init)
     inherited = _inherit(assignment, architecture, network)
     return network, prepare(network, assignment.recipe, device), inherited
 
@@ -238,11 +243,15 @@ def _kept(
     data: Dataset,
     device: torch.device,
 ) -> Report:
-    """Save the best epoch's weights where they are wanted, and say where they are, and how they do on several views."""
+    """Save the best epoch's weights where they are wanted, with a picture of what they do; say where they are."""
     if not (assignment.keep_weights or assignment.final):
         return {}
     metadata = {"search": assignment.search_id, "trial": str(assignment.trial), "epoch": str(progress.best_epoch)}
     saved = checkpoint.save_weights(progress.best, folder / WEIGHTS, metadata)
+    if data.task != "classification":
+        network.load_state_dict(progress.best)
+        drawn = picture(network, data.validation, assignment.recipe, data.label_names)
+        checkpoint.write_atomically(folder / PICTURE, drawn)
     viewed: Report = {}
     if assignment.final and assignment.recipe.test_views != "one":
         network.load_state_dict(progress.best)

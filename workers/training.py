@@ -81,11 +81,7 @@ class Progress:
 
 
 def prepare(network: nn.Module, recipe: Recipe, device: torch.device) -> Progress:
-    """Give ``network`` the recipe's fresh weights, move it to the device, and set up its optimiser.
-
-    This is where a run starts or a checkpoint is loaded.
-    """
-    initialise(network, recipe.init)
+    """Move ``network`` to the device and set up its optimiser: where a run starts or a checkpoint is loaded."""
     network.to(device)
     if recipe.channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks the keyword alone
@@ -122,7 +118,10 @@ def train(
     """Train up to epoch ``epochs`` and yield a report after each. Raises NonFinite.
 
     ``resume`` is a Progress from ``prepare``, perhaps with a checkpoint loaded; it is up to date at every report.
+    Without it the network gets the recipe's fresh weights.
     """
+    if resume is None:
+        initialise(network, recipe.init)
     progress = resume or prepare(network, recipe, device)
     optimizer, scaler = progress.optimizer, progress.scaler
     images, task = data.train, TASKS[data.task]

@@ -34,6 +34,7 @@ from search_spaces.auxiliary import without_auxiliary
 from search_spaces.drawing import svg
 from search_spaces.source import source
 from workers.datasets import DatasetSpec
+from workers.run import PICTURE
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
@@ -148,6 +149,7 @@ def trial_page(request: Request, search_id: str, number: int, _: Viewer, state: 
         architecture = Architecture.from_json(row.architecture) if row else None
         curve = trial_curve(points, status.score_of(search, [trial]))
     place = trial.reused_from or [search_id, number]
+    drawn = _picture(state, str(place[0]), int(place[1])) is not None
     log = state.settings.searches_dir / str(place[0]) / "trials" / str(place[1]) / "log.txt"
     return _page(
         request,
@@ -156,10 +158,29 @@ def trial_page(request: Request, search_id: str, number: int, _: Viewer, state: 
         search=search,
         trial=trial_view(trial),
         curve=json.dumps(curve) if curve["data"] else "",
+        predictions=f"/searches/{place[0]}/trials/{place[1]}/predictions.png" if drawn else "",
         drawing=svg(architecture) if architecture else "",
         code=source(without_auxiliary(architecture), f"{search.name}, trial {number}") if architecture else "",
         log=log.read_text(errors="replace")[-MAX_LOG:] if log.exists() else "",
     )
+
+
+@router.get("/searches/{search_id}/trials/{number}/predictions.png")
+def predictions_png(search_id: str, number: int, _: Viewer, state: StateDep) -> FileResponse:
+    """What a trial's network says about a few validation images."""
+    with state.database.read() as session:
+        status.find_trial(session, search_id, number)
+    found = _picture(state, search_id, number)
+    if found is None:
+        raise NotFound(f"trial {number} of search {search_id} has no picture of its predictions")
+    return FileResponse(found, media_type="image/png")
+
+
+def _picture(state: State, search_id: str, number: int) -> Path | None:
+    """The picture of a trial's full training, else of its own; None where there is none."""
+    folder = state.settings.searches_dir / search_id
+    places = [*sorted((folder / "finalists").glob(f"{number}-*")), folder / "trials" / str(number)]
+    return next((place / PICTURE for place in places if (place / PICTURE).is_file()), None)
 
 
 # -- signing in ----------------------------------------------------------------------------------------------------

@@ -12,11 +12,12 @@ from torch import nn
 from search_spaces.architecture import Architecture, Node, Task
 from search_spaces.blocks.inception import InceptionBlock
 from search_spaces.build import Network, build
-from search_spaces.catalogue import SPACES
+from search_spaces.catalogue import BLOCKS, SPACES
 from search_spaces.choose import Recorder, mutated, replay, sample
 from search_spaces.cost import costs
 from search_spaces.growth import Inheritance, aligned, become_identity, grown, inherit
 from search_spaces.scaling import scaled, walk
+from tests.search_spaces.example_networks import around
 
 TASK = Task((3, 8, 8), 5)
 Part = tuple[str, dict[str, object]]
@@ -116,6 +117,19 @@ def test_a_deeper_network_computes_the_same(name: str, width: float) -> None:
     assert difference < 1e-5
     assert found.preserving
     assert 0.2 < found.share < 1
+
+
+@pytest.mark.parametrize("name", sorted(BLOCKS))
+def test_every_block_takes_over_what_is_alike(name: str) -> None:
+    """All weights of an equal network; of a wider one all that has a counterpart, and it runs."""
+    parent = around(name)
+    torch.manual_seed(0)
+    network, same = build(parent).eval(), build(parent)
+    found = inherit(parent, network.state_dict(), same, parent)
+    assert found.preserving
+    assert found.share == pytest.approx(1)
+    wider = scaled(parent, width=1.5)
+    assert inherit(parent, network.state_dict(), build(wider), wider).share > 0.5
 
 
 def test_a_larger_kernel_computes_the_same_and_a_smaller_one_takes_the_middle() -> None:

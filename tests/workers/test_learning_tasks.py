@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from worker_samples import assignment
 
 from search_spaces.architecture import TASKS as KINDS
@@ -19,8 +20,9 @@ from search_spaces.choose import first, replay
 from workers.augmentation import Draws, augmented
 from workers.dataset_spec import SceneSpec
 from workers.datasets import DatasetSource, DatasetSpec, load
+from workers.pictures import FOUND, TRUE, palette
 from workers.recipe import Recipe
-from workers.run import run, scores_on_test
+from workers.run import PICTURE, run, scores_on_test
 from workers.tasks import TASKS, LossOptions, box_iou, class_weights
 
 CPU = torch.device("cpu")
@@ -176,6 +178,10 @@ def test_a_small_network_learns_scenes_and_is_tested(tmp_path: Path, kind: str, 
     tested = scores_on_test(task, reports[-1]["weights_path"], reports[-1]["weights_sha256"])
     assert {f"test_{name}" for name in TASKS[kind].metrics} < set(tested)
     assert tested["test_images"] == 60
+    with Image.open(tmp_path / PICTURE) as shown:  # eight columns of 24 x 24 pixels, six times as large
+        assert shown.size == (8 * 148 - 4, (3 if kind == "segmentation" else 2) * 148 - 4)
+        colours = {colour for _, colour in shown.getcolors(10_000) or ()}
+    assert ({TRUE, FOUND} <= colours) if kind == "localisation" else (tuple(palette(11)[1]) in colours)
 
 
 def test_a_network_for_another_task_is_refused(tmp_path: Path) -> None:

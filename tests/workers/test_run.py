@@ -243,6 +243,15 @@ def test_a_candidate_starts_from_the_weights_of_its_parent(tmp_path: Path) -> No
     assert plain([again]) == plain([child]), "what is inherited depends on seed and parent alone"
 
 
+def test_inherited_weights_outlast_the_recipes_fresh_ones(tmp_path: Path) -> None:
+    last = list(run(assignment(tmp_path / "parent", keep_weights=True)))[-1]
+    children = []
+    for init in ("torch", "he"):
+        task = grown_from(tmp_path / init, small(), last, recipe={"init": init})
+        children.append(plain(list(run(task))))
+    assert children[0] == children[1], "all weights are the parent's"
+
+
 def test_a_parent_whose_weights_are_gone_or_others_is_none(tmp_path: Path) -> None:
     first = assignment(tmp_path / "parent", keep_weights=True)
     trained = list(run(first))[-1]

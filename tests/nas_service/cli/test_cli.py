@@ -237,3 +237,16 @@ def test_an_architecture_is_kept_and_scaled(nas: Nas, tmp_path: Path) -> None:
     assert code == 4
     assert "phi, cells and filters together" in err
     assert nas("arch", "scale", base["fingerprint"], "--input", "3,a,b")[0] == 2
+
+
+def test_a_space_is_shown_with_its_decisions_size_and_costs(nas: Nas) -> None:
+    code, out, _ = nas("space", "show", "nasbench201", "--input", "3,8,8", "--classes", "5")
+    assert code == 0
+    assert "15,625 sets of decisions" in out
+    assert "edge1_3" in out
+    assert "none, skip_connect, nor_conv_1x1" in out
+    for cost in ("params", "macs", "depth"):
+        assert cost in out
+    code, out, _ = nas("rule", "ls")
+    assert code == 0
+    assert "two_layers_per_shortcut" in out

@@ -174,7 +174,11 @@ def by_hand(bench: Bench, *, restarts: bool) -> list[Trial]:
 
 
 @pytest.mark.parametrize(
-    "strategy", [{"name": "rl", "learning_rate": 0.5}, {"name": "evolution", "population": 2, "sample": 1}]
+    "strategy",
+    [
+        {"name": "rl", "learning_rate": 0.5},
+        {"name": "evolution", "population": 2, "sample": 1, "inherit_weights": True},
+    ],
 )
 def test_a_restart_in_the_middle_proposes_what_would_have_been_proposed(
     sqlite: Database, settings: Settings, strategy: dict[str, Any]
@@ -186,6 +190,8 @@ def test_a_restart_in_the_middle_proposes_what_would_have_been_proposed(
     assert [t.values for t in interrupted] == [t.values for t in whole]
     assert [t.observed_as for t in interrupted] == list(range(1, 9))
     assert len({t.questions[0][2] for t in whole}) > 1
+    assert [t.metrics.get("parent_trial") for t in interrupted] == [t.metrics.get("parent_trial") for t in whole]
+    assert any("parent_trial" in t.metrics for t in whole) == ("inherit_weights" in strategy)
 
 
 def test_a_candidate_that_outlives_its_drivers_is_given_up_and_so_are_those_that_wait(

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 import torch
 
 from nas_service import datasets
+from nas_service.api.state import State
 from nas_service.database.schema import migrate
 from nas_service.database.session import Database
 from nas_service.database.tables import Search, Trial
@@ -28,6 +29,7 @@ from nas_service.search.plan import make_plan
 from nas_service.search.request import SCORES, Metric, SearchRequest
 from nas_service.settings import Settings
 from nas_service.web.figures import figures
+from nas_service.web.pages import _picture
 from tests.nas_service.conftest import settings_for
 from workers.dataset_spec import SceneSpec
 from workers.datasets import DatasetSource
@@ -103,10 +105,13 @@ def test_a_search_ends_with_a_checked_package(
     assert {f"{part}_{name}" for part in ("val", "test") for name in TASKS[task].metrics} == set(together) - {"members"}
     assert {"best", "bubbles", "curves", "finalists"} <= set(shown)
 
+    for number in {t.number for t in trials if t.state == "completed"}:
+        assert _picture(State(settings, database), search_id, number) is not None
+
     def asked(session: Any) -> str:
         return str(request_export(session, search_id, None)[0].id)
 
-    formats = ("onnx",) if task == "segmentation" else ()  # max-unpooling is what is special
+    formats = ("onnx",) if task == "localisation" else ()  # max-unpooling is converted in test_tasks.py
     monkeypatch.setattr(job, "write_package", partial(package.write_package, formats=formats))
     monkeypatch.setattr(job, "BATCHES", (1,))
     export_id = database.write(asked)
