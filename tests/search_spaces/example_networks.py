@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -73,14 +73,14 @@ def used(name: str) -> Iterator[dict[str, Arg]]:
             yield from (dict(node.args) for node in build().nodes if node.block == name)
 
 
-def every_block() -> Architecture:
-    """One network of all blocks side by side: the outputs of ``around`` of each, maps averaged, in one row.
+def side_by_side(names: Iterable[str]) -> Architecture:
+    """One network of several blocks side by side: the outputs of ``around`` of each, maps averaged, in one row.
 
     The task is a localisation because that may have any number of outputs from five on.
     """
     nodes: list[Node] = [Node("conv_norm_act", (0,), {"out_channels": CHANNELS}), Node("pool", (1,))]
     answers = []
-    for name in BLOCKS:
+    for name in names:
         start = len(nodes) + 1
         one = around(name)
         for node in one.nodes[2:]:
