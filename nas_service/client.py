@@ -177,12 +177,12 @@ class Client:
 
     def wait(self, search_id: str, timeout_seconds: float = 86_400.0) -> dict[str, Any]:
         """The search once it has ended. Raises TimeoutError."""
-        deadline = time.monotonic() + timeout_seconds
-        while time.monotonic() < deadline:
+        started = time.monotonic()
+        while time.monotonic() < started + timeout_seconds:
             found = self.search(search_id)
             if found["state"] in ENDED:
                 return found
-            time.sleep(0.5)
+            time.sleep(min(2.0, 0.1 + 0.05 * (time.monotonic() - started)))
         raise TimeoutError(f"search {search_id} has not ended after {timeout_seconds:g} s")
 
     # -- architectures ---------------------------------------------------------------------------------------------

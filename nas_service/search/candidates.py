@@ -6,6 +6,7 @@ import contextlib
 import logging
 import traceback
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,11 @@ class Candidates:
         for first in [number for number in self._waiting if number in ended]:
             for number in self._waiting.pop(first):
                 self._copy(number, search_id, first, counted=False)
+
+    @property
+    def finished(self) -> bool:
+        enough = self._counted >= self._plan.request.budget.max_trials and not self._queue
+        return not self._running and (enough or self._control.stopping.is_set() or self._control.spent.is_set())
 
     # -- proposing -------------------------------------------------------------------------------------------------
 
@@ -381,7 +387,7 @@ class Candidates:
             )
             figures = None if self._given(number) else self._strategy.observe(trial)
             self._observed += 1
-            snapshot = self._strategy.snapshot() if self._observed % SNAPSHOT_EVERY == 0 else None
+            snapshot = deepcopy(self._strategy.snapshot()) if self._observed % SNAPSHOT_EVERY == 0 else None
         self._ledger.end_trial(number, ending, figures, snapshot)
         self._mirror.ended(number, self._questions[number], ending)
         for waiting in self._waiting.pop(number, []):

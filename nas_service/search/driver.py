@@ -110,7 +110,8 @@ class Driver:
             self._wait_for(f"waits for a worker: {short}")
             time.sleep(2)
         self._wait_for("")
-        return Pool(request.resources, min(request.resources.max_parallel, request.budget.max_trials), self._wait_for)
+        most = max(request.budget.max_trials, request.finalists.top_k * len(request.finalists.seeds))
+        return Pool(request.resources, min(request.resources.max_parallel, most), self._wait_for)
 
     def _wait_for(self, reason: str) -> None:
         """Say what the search waits for, and stop its clock; "": it waits no more."""
@@ -134,6 +135,7 @@ class Driver:
             try:
                 state, used = self._ledger.beat(counts=not self._waiting.is_set())
                 if state == "cancelling":
+                    self._control.stopping.set()
                     self._ledger.end_search("cancelled", "cancelled by request")
                     self._leave()
                 if state == "pausing":
@@ -143,6 +145,8 @@ class Driver:
                         self._ledger.end_search("paused", "paused by request")
                         self._leave()
             except LeaseLost as lost:
+                if self._ledger.ended:
+                    return  # by the main thread, which is about to leave
                 log.error("%s", lost)
                 os._exit(3)
             except Exception:  # whatever it was: a driver without a heartbeat could not be cancelled any more

@@ -51,6 +51,10 @@ class Finalists:
             pending = sorted(rows, key=lambda f: (order.get(f.number, len(order)), f.seed))
         self._queue = [(f.number, f.seed) for f in pending]
 
+    @property
+    def finished(self) -> bool:
+        return not self._running and (not self._queue or self._control.stopping.is_set())
+
     def next(self) -> Assignment | Nothing:
         if self._control.stopping.is_set() or not self._queue:
             return Nothing.NOW if self._running else Nothing.MORE

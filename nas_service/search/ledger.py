@@ -38,14 +38,20 @@ DEFER_SECONDS = 0.5
 
 def append_event(session: Session, search_id: str, kind: str, data: Mapping[str, Any] | None = None) -> int:
     """Append one event; its number in the search. The search's row stays locked to the commit: numbers have no gaps."""
-    number = session.execute(
+    number = _reserve_events(session, search_id, 1)
+    session.add(Event(search_id=search_id, number=number, kind=kind, data=dict(data or {}), at=time.time()))
+    return number
+
+
+def _reserve_events(session: Session, search_id: str, count: int) -> int:
+    """The first of the next ``count`` numbers of events."""
+    last = session.execute(
         sa.update(Search)
         .where(Search.id == search_id)
-        .values(last_event=Search.last_event + 1)
+        .values(last_event=Search.last_event + count)
         .returning(Search.last_event)
     ).scalar_one()
-    session.add(Event(search_id=search_id, number=number, kind=kind, data=dict(data or {}), at=time.time()))
-    return int(number)
+    return int(last) - count + 1
 
 
 def clean(text: str) -> str:
@@ -69,6 +75,83 @@ class Ending:
     """Why an infeasible one is not trained."""
 
 
+@dataclass(frozen=True)
+class Reported:
+    """What one epoch of one trial reported, and when."""
+
+    number: int
+    epoch: int
+    attempt: int
+    figures: Mapping[str, Any]
+    replayed: bool
+    at: float
+
+
+class Epochs:
+    """Epochs reported one after the other, written by a handful of statements however many they are."""
+
+    def __init__(self, search_id: str, reports: list[Reported]) -> None:
+        self._search_id = search_id
+        self.reports = reports
+
+    def __call__(self, session: Session) -> None:
+        new = self._new(session)
+        if not new:
+            return
+        rows = {(report.number, report.epoch): report for report in new}
+        table = {"search_id": self._search_id}
+        session.execute(
+            sa.insert(Measurement),
+            [
+                {**table, "number": r.number, "epoch": r.epoch, "attempt": r.attempt, "metrics": r.figures, "at": r.at}
+                for r in rows.values()
+            ],
+        )
+        for report in new:
+            trial = session.get_one(Trial, (self._search_id, report.number))
+            trial.epoch = max(trial.epoch or 0, report.epoch)
+            trial.metrics = {**trial.metrics, **report.figures}
+            trial.train_seconds += float(report.figures.get("seconds") or 0.0)
+        first = _reserve_events(session, self._search_id, len(new))
+        session.execute(
+            sa.insert(Event),
+            [
+                {
+                    **table,
+                    "number": first + i,
+                    "kind": "epoch",
+                    "data": {"trial": r.number, "epoch": r.epoch, **r.figures},
+                    "at": r.at,
+                }
+                for i, r in enumerate(new)
+            ],
+        )
+
+    def _new(self, session: Session) -> list[Reported]:
+        """Reports that are not recorded yet; rows of earlier runs that they replace are deleted.
+
+        The very same report is there when a transaction runs again because its commit's answer was lost.
+        """
+        mine = (Measurement.search_id == self._search_id, Measurement.number.in_({r.number for r in self.reports}))
+        query = sa.select(Measurement.number, Measurement.epoch, Measurement.at).where(*mine)
+        query = query.where(Measurement.epoch.in_({r.epoch for r in self.reports}))
+        recorded = {(row.number, row.epoch): row.at for row in session.execute(query)}
+        known = dict(recorded)
+        new = []
+        for report in self.reports:
+            key = (report.number, report.epoch)
+            if key in known and (report.replayed or known[key] == report.at):
+                continue
+            if key in recorded:
+                session.execute(
+                    sa.delete(Measurement).where(*mine[:1], Measurement.number == key[0], Measurement.epoch == key[1])
+                )
+                del recorded[key]
+            known[key] = report.at
+            new.append(report)
+        return new
+
+
 class Ledger:
     """Writes of one driver for one search. Raises LeaseLost when the search has a newer driver."""
 
@@ -78,6 +161,8 @@ class Ledger:
         self._owner = owner
         self._lease_seconds = lease_seconds
         self.epoch = -1
+        self.ended = False
+        """Whether this driver has ended its search, or put it to rest: nothing more is written."""
         self._beat_at = time.monotonic()
         self._deferred: list[Callable[[Session], object]] = []
         self._deferred_since = 0.0
@@ -111,6 +196,8 @@ class Ledger:
                     .where(Search.id == self.search_id)
                     .values(state=state, reason="", started_at=sa.func.coalesce(Search.started_at, time.time()))
                 )
+            else:
+                session.execute(sa.update(Search).where(Search.id == self.search_id).values(reason=""))
             append_event(session, self.search_id, "driver_started", {"epoch": row.epoch, "owner": self._owner})
             return int(row.epoch), str(state)
 
@@ -144,8 +231,10 @@ class Ledger:
             if not self._deferred:
                 self._deferred_since = time.monotonic()
             self._deferred.append(work)
-            late = time.monotonic() - self._deferred_since > DEFER_SECONDS
-        if late:
+            self._write_if_late()
+
+    def _write_if_late(self) -> None:
+        if time.monotonic() - self._deferred_since > DEFER_SECONDS:
             self.flush()
 
     def flush(self) -> None:
@@ -156,16 +245,12 @@ class Ledger:
     def _renew(self, session: Session) -> None:
         changed = session.execute(
             sa.update(Search)
-            .where(Search.id == self.search_id, Search.epoch == self.epoch)
-            .values(
-                lease_until=sa.case(  # a search that has ended or rests is nobody's, a late heartbeat or not
-                    (Search.owner.is_not(None), self._database.now(session) + self._lease_seconds), else_=None
-                )
-            )
+            .where(Search.id == self.search_id, Search.epoch == self.epoch, Search.owner == self._owner)
+            .values(lease_until=self._database.now(session) + self._lease_seconds)
             .returning(Search.id)
         ).one_or_none()
         if changed is None:
-            raise LeaseLost(f"search {self.search_id} was taken over from epoch {self.epoch}")
+            raise LeaseLost(f"search {self.search_id} has ended, rests, or was taken over from epoch {self.epoch}")
 
     def beat(self, *, counts: bool = True) -> tuple[str, float]:
         """Renew the lease and count the time, unless it was spent waiting; (state of the search, seconds used)."""
@@ -288,31 +373,14 @@ class Ledger:
         self, number: int, epoch: int, attempt: int, metrics: Mapping[str, Any], *, replayed: bool = False
     ) -> None:
         """Record what one epoch reported; ``replayed`` epochs, from a checkpoint, only where they are missing."""
-
-        figures = _finite(metrics)
-
-        def work(session: Session) -> None:
-            key = {"search_id": self.search_id, "number": number, "epoch": epoch}
-            known = session.get(Measurement, key)
-            if known is not None and (replayed or known.attempt == attempt):
-                return  # of the same attempt: this transaction runs again because its commit's answer was lost
-            session.merge(
-                Measurement(
-                    search_id=self.search_id,
-                    number=number,
-                    epoch=epoch,
-                    attempt=attempt,
-                    metrics=figures,
-                    at=time.time(),
-                )
-            )
-            trial = session.get_one(Trial, (self.search_id, number))
-            trial.epoch = max(trial.epoch or 0, epoch)
-            trial.metrics = {**trial.metrics, **figures}
-            trial.train_seconds += float(figures.get("seconds") or 0.0)
-            append_event(session, self.search_id, "epoch", {"trial": number, "epoch": epoch, **figures})
-
-        self.defer(work)
+        report = Reported(number, epoch, attempt, _finite(metrics), replayed, time.time())
+        with self._lock:
+            last = self._deferred[-1] if self._deferred else None
+            if isinstance(last, Epochs):
+                last.reports.append(report)
+                self._write_if_late()
+            else:
+                self.defer(Epochs(self.search_id, [report]))
 
     def end_trial(
         self, number: int, ending: Ending, observed: Mapping[str, Any] | None, snapshot: Mapping[str, Any] | None
@@ -465,13 +533,19 @@ class Ledger:
         )
 
     def end_search(self, state: str, reason: str, winner: Mapping[str, Any] | None = None) -> None:
-        """End or pause the search and give the lease back; unless it is paused, unfinished trials are cancelled."""
+        """End or pause the search and give the lease back; unless it is paused, unfinished trials are cancelled.
+
+        Nothing where this driver has done so already.
+        """
+        if self.ended:
+            return
 
         def work(session: Session) -> None:
             finish(session, self.search_id, state, reason, winner)
 
         self.beat()
         self.write(work)
+        self.ended = True
 
     def set_reason(self, reason: str) -> None:
         """Say what the search waits for."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from nas_service.errors import NasError
 from nas_service.search.request import ResourceSpec
@@ -33,10 +33,16 @@ log = logging.getLogger(__name__)
 AHEAD = 2
 """Epochs that a worker has been asked for at the same time."""
 FAILED_STARTS = 5
-"""Workers that die one after the other while they start, after which the search fails with the reason."""
+"""Deaths for each worker of the pool while they start, with none that can work, after which the search fails."""
+START_AGAIN_SECONDS = 5.0
+"""Pause before a worker that died while it started is started again."""
+START_SECONDS = 180.0
+"""How long a worker may take to load torch, or to end a candidate, before it is taken for stuck."""
 TEST_ATTEMPTS = 3
 SILENCE_SECONDS = 30.0
 """How long past its own deadline a worker may be silent: it ends itself, unless its machine is frozen or cut off."""
+TEST_SECONDS = 3600.0
+"""How long the reading of the test split may take where a candidate has no deadline."""
 EXPLAIN_SECONDS = 10.0
 """How long nobody may work before the search says what it waits for."""
 
@@ -49,13 +55,13 @@ class Worker:
     placed: Any
     """Reference that answers when the cluster has room for it."""
     starting: Any
-    """Reference that answers when it can work; None from then on."""
+    """Reference that answers when it can take a candidate; None from then on."""
     assignment: Assignment | None = None
     asked: deque[Any] = field(default_factory=deque)
     """References of the reports to come."""
     asked_epochs: int = 0
-    since: float = 0.0
-    """When the report that is due was begun, at the earliest; monotonic seconds."""
+    since: float | None = None
+    """When what is due was begun, at the earliest; monotonic seconds. None: the cluster has no room for it yet."""
 
     @property
     def due(self) -> Any:
@@ -72,19 +78,28 @@ class Pool:
     def __init__(self, resources: ResourceSpec, size: int, waiting: Callable[[str], None]) -> None:
         self._resources, self._waiting = resources, waiting
         self._actor_class = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_restarts=0)(Candidate)
+        self._size = size
         self._workers = [self._new() for _ in range(size)]
         self._failed_starts = 0
+        self._start_at: list[float] = []
+        """When workers that died while they started are started again."""
         self._idle_since = time.monotonic()
         self._explained = False
 
-    def run(self, source: Source, scheduler: Scheduler) -> None:
-        """Run a source until it has no more. Raises what the source raises, and NasError when no worker can start."""
-        while True:
+    def run(self, source: Source, scheduler: Scheduler, *, last: bool = False) -> None:
+        """Run a source until it has no more; after the ``last`` one, workers that get nothing more are ended.
+
+        Raises what the source raises, and NasError when no worker can start.
+        """
+        while not source.finished:
             answer = self._hand_out(source, scheduler)
             if answer is Nothing.MORE and not any(worker.assignment for worker in self._workers):
                 return
+            if answer is not None and last:
+                self._release()
             self._explain()
             self._collect(source, scheduler)
+        source.next()  # it writes what it has deferred
 
     def test(
         self, assignment: Assignment, weights_path: str, sha256: str, ensemble: Sequence[Member] = ()
@@ -93,9 +108,10 @@ class Pool:
         for attempt in range(1, TEST_ATTEMPTS + 1):
             worker = self._any_ready()
             try:
+                patience = (assignment.timeout_seconds or TEST_SECONDS) + SILENCE_SECONDS
                 told = assignment.model_dump_json(), weights_path, sha256, ensemble
-                return dict(ray.get(worker.actor.test.remote(*told)))
-            except RayActorError:
+                return dict(ray.get(worker.actor.test.remote(*told), timeout=patience))
+            except (RayActorError, GetTimeoutError):
                 self._replace(worker)
                 if attempt == TEST_ATTEMPTS:
                     raise
@@ -125,13 +141,23 @@ class Pool:
             return
         worker.starting, self._failed_starts = None, 0
 
-    def _start_failed(self, worker: Worker, error: Exception) -> None:
-        """Try again, unless it keeps happening: then something is wrong with the machines, not with a candidate."""
+    def _start_failed(self, worker: Worker, error: Exception | str) -> None:
+        """Try again a little later; unless nobody can work and it keeps happening: then it is no candidate's fault."""
         self._failed_starts += 1
         log.error("a worker died before it had a candidate (%d in a row): %s", self._failed_starts, error)
-        if self._failed_starts >= FAILED_STARTS:
+        if self._failed_starts >= FAILED_STARTS * self._size and not self._any_ready_now():
             raise NasError(f"{self._failed_starts} workers died one after the other while they started: {error}")
-        self._replace(worker)
+        ray.kill(worker.actor)
+        self._workers.remove(worker)
+        self._start_at.append(time.monotonic() + START_AGAIN_SECONDS)
+
+    def _start_again(self) -> None:
+        due = [at for at in self._start_at if at <= time.monotonic()]
+        self._start_at = [at for at in self._start_at if at not in due]
+        self._workers += [self._new() for _ in due]
+
+    def _any_ready_now(self) -> bool:
+        return any(worker.starting is None for worker in self._workers)
 
     def _any_ready(self) -> Worker:
         while True:
@@ -139,13 +165,43 @@ class Pool:
             if ready is not None:
                 return ready
             self._explain()
-            done, _ = ray.wait([worker.starting for worker in self._workers], num_returns=1, timeout=1.0)
-            for worker in [worker for worker in self._workers if worker.starting in done]:
-                self._started(worker)
+            self._wait()
+
+    def _wait(self) -> list[Worker]:
+        """Workers whose report has come; those that became ready are ready. Waits a second at most."""
+        self._start_again()
+        due = {worker.due: worker for worker in self._workers if worker.due is not None}
+        if not due:
+            time.sleep(0.05)
+            return []
+        done, _ = ray.wait(list(due), num_returns=1, timeout=1.0)
+        if done and len(due) > 1:
+            done, _ = ray.wait(list(due), num_returns=len(due), timeout=0)
+        for worker in [due[reference] for reference in done if due[reference].starting is not None]:
+            self._started(worker)
+        for worker in [worker for worker in self._workers if worker.starting is not None]:
+            self._check_start(worker)
+        return [due[reference] for reference in done if due[reference].assignment is not None]
+
+    def _check_start(self, worker: Worker) -> None:
+        """Replace a worker that has room but does not become ready: a stopped process, a disk that does not answer."""
+        if worker.since is None:
+            if ray.wait([worker.placed], timeout=0)[0]:
+                worker.since = time.monotonic()
+        elif time.monotonic() - worker.since > START_SECONDS and not ray.wait([worker.starting], timeout=0)[0]:
+            self._start_failed(worker, f"not ready after {START_SECONDS:g} s")
+
+    def _release(self) -> None:
+        """Give back the resources of workers that have nothing to do, all but one: the test needs it."""
+        for worker in [worker for worker in self._workers if worker.assignment is None]:
+            if len(self._workers) > 1:
+                ray.kill(worker.actor)
+                self._workers.remove(worker)
+        self._start_at.clear()
 
     def _explain(self) -> None:
         """Say why nothing runs, when the cluster has had no room for any worker for a while."""
-        if any(worker.starting is None for worker in self._workers) or self._any_placed():
+        if self._any_ready_now() or self._any_placed():
             self._idle_since = time.monotonic()
             if self._explained:
                 self._waiting("")
@@ -159,8 +215,8 @@ class Pool:
             self._explained = True
 
     def _any_placed(self) -> bool:
-        placed, _ = ray.wait([worker.placed for worker in self._workers], num_returns=1, timeout=0)
-        return bool(placed)
+        waiting = [worker.placed for worker in self._workers]
+        return bool(waiting and ray.wait(waiting, num_returns=1, timeout=0)[0])
 
     # -- candidates ------------------------------------------------------------------------------------------------
 
@@ -190,21 +246,10 @@ class Pool:
             worker.asked_epochs += 1
 
     def _collect(self, source: Source, scheduler: Scheduler) -> None:
-        """Take in the answers that are there; wait a second at most for the first."""
-        due = {worker.due: worker for worker in self._workers if worker.due is not None}
-        if not due:
-            time.sleep(0.05)
-            return
-        done, _ = ray.wait(list(due), num_returns=1, timeout=1.0)
-        if done and len(due) > 1:
-            done, _ = ray.wait(list(due), num_returns=len(due), timeout=0)
-        for reference in done:
-            worker = due[reference]
-            if worker.starting is not None:
-                self._started(worker)
-            else:
-                self._take(worker, source, scheduler)
-        for worker in self._workers:
+        """Take in the reports that are there; wait a second at most for the first."""
+        for worker in self._wait():
+            self._take(worker, source, scheduler)
+        for worker in list(self._workers):
             self._check_silence(worker, source)
 
     def _take(self, worker: Worker, source: Source, scheduler: Scheduler) -> None:
@@ -221,13 +266,16 @@ class Pool:
             return
         worker.asked.popleft()
         worker.since = time.monotonic()
+        done = bool(report.get("done"))
         unwanted = source.report(key, report)
-        pruned = not unwanted and not report.get("done") and scheduler.stops(key, report)
-        if not (unwanted or pruned or report.get("done")):
+        if unwanted and not done and worker.asked and worker.asked_epochs >= worker.assignment.epochs:
+            return  # its last epoch is on the way, and with it its checkpoint goes: it completes
+        pruned = not unwanted and not done and scheduler.stops(key, report)
+        if not (unwanted or pruned or done):
             self._ask(worker, scheduler)
             return
-        if not report.get("done"):
-            worker.actor.end.remote()
+        if not done:
+            worker.starting = worker.actor.end.remote()  # behind an epoch that may still run: nobody else begins before
         worker.asked.clear()
         worker.assignment = None
         source.ended(key, pruned=pruned, death=None)
@@ -239,9 +287,9 @@ class Pool:
 
     def _check_silence(self, worker: Worker, source: Source) -> None:
         """End a worker that should have ended itself: a frozen machine does not count its own seconds."""
-        if worker.assignment is None or worker.assignment.timeout_seconds is None or not worker.asked:
+        if worker.assignment is None or worker.assignment.timeout_seconds is None or worker.since is None:
             return
         silent = time.monotonic() - worker.since
-        if silent > worker.assignment.timeout_seconds + SILENCE_SECONDS:
+        if silent > worker.assignment.timeout_seconds + SILENCE_SECONDS and not ray.wait([worker.due], timeout=0)[0]:
             message = f"its worker was silent for {silent:.0f} s, allowed are {worker.assignment.timeout_seconds:g} s"
-            self._lost(worker, source, Failure(kind="timeout", message=message, traceback=""))
+            self._lost(worker, source, Failure(kind="infrastructure", message=message, traceback=""))

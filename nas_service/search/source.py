@@ -36,6 +36,11 @@ class Source(Protocol):
 
     parallel: int
 
+    @property
+    def finished(self) -> bool:
+        """Whether ``next`` would surely answer MORE: then nobody need wait for a worker."""
+        ...
+
     def next(self) -> Assignment | Nothing:
         """The next candidate to run, or why there is none."""
         ...

@@ -65,7 +65,8 @@ class Stages:
                 number, Failure(kind="infrastructure", message="its driver died during every attempt", traceback="")
             )
         if self._stage == "search":
-            self._execute(candidates, self._plan.request.scheduler)
+            finals = self._plan.request.finalists.top_k and self._plan.request.evaluator.name == "train"
+            self._execute(candidates, self._plan.request.scheduler, last=not finals)
         if self._stopped_by_request():
             return
         self._control.spent.clear()
@@ -82,7 +83,7 @@ class Stages:
         if self._plan.request.finalists.top_k and self._plan.request.evaluator.name == "train":
             self._ledger.set_stage("finalists")
             finalists = Finalists(self._plan, self._ledger, self._database, self._settings, self._control)
-            self._execute(finalists, SchedulerSpec(name="none"))
+            self._execute(finalists, SchedulerSpec(name="none"), last=True)
         return choose_winner(self._plan, self._database, self._search_id)
 
     def _succeed(self, winner: Winner, reason: str) -> None:
@@ -141,12 +142,12 @@ class Stages:
         ]
         return (self._pool.test if self._pool else scores_on_test)(assignment, path, sha256, members)
 
-    def _execute(self, source: Source, spec: SchedulerSpec) -> None:
+    def _execute(self, source: Source, spec: SchedulerSpec, *, last: bool) -> None:
         scheduler = scheduler_of(spec, self._plan.objectives, self._history(), self._plan.score)
         if self._pool is None:
             run_inline(source, scheduler)
         else:
-            self._pool.run(source, scheduler)
+            self._pool.run(source, scheduler, last=last)
 
     def _history(self) -> list[tuple[int, dict[str, Any]]]:
         """Reports of trials that have ended, in the order they came: what the scheduler's rungs are rebuilt from."""

@@ -42,9 +42,17 @@ class Listed:
         self.reports: dict[int, list[dict[str, Any]]] = {assignment.trial: [] for assignment in todo}
         self.endings: dict[int, Any] = {}
         self.pruned: list[int] = []
+        self._running = 0
+
+    @property
+    def finished(self) -> bool:
+        return not self._todo and not self._running
 
     def next(self) -> Assignment | Nothing:
-        return self._todo.pop(0) if self._todo else Nothing.MORE
+        if not self._todo:
+            return Nothing.NOW if self._running else Nothing.MORE
+        self._running += 1
+        return self._todo.pop(0)
 
     def report(self, key: str, report: Mapping[str, Any]) -> bool:
         self.reports[int(key)].append(dict(report))
@@ -53,6 +61,7 @@ class Listed:
         return bool(report.get("failure"))
 
     def ended(self, key: str, *, pruned: bool, death: Failure | None) -> None:
+        self._running -= 1
         if death is not None:
             self.endings[int(key)] = death.model_dump()
         if pruned:
@@ -99,7 +108,7 @@ def main(top: Path) -> None:
     ray.init(address="local", include_dashboard=False, num_cpus=2, _temp_dir=str(top / "r"), log_to_driver=False)
     waits: list[str] = []
     pool = Pool(ResourceSpec(cpus=1, gpus=0), 2, waits.append)
-    pool.run(source, StopsOne())
+    pool.run(source, StopsOne(), last=True)
     told = {"reports": source.reports, "endings": source.endings, "pruned": source.pruned, "waits": waits}
     (top / "record.json").write_text(json.dumps(told))
     pool.close()
