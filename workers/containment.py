@@ -154,7 +154,18 @@ def adopt_orphans() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     set_child_subreaper, set_parent_death_signal = 36, 1  # prctl(2)
     libc.prctl(set_child_subreaper, 1, 0, 0, 0)
-    os.register_at_fork(after_in_child=lambda: libc.prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0))
+    forking = os.getpid()
+
+    def before() -> None:
+        nonlocal forking
+        forking = os.getpid()
+
+    def in_child() -> None:
+        libc.prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != forking:  # the parent died before the signal was asked for
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    os.register_at_fork(before=before, after_in_child=in_child)
 
 
 def marked_processes(search_id: str, trial: int | None = None) -> list[int]:
