@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
@@ -12,12 +13,11 @@ from pydantic import BaseModel, Field
 from nas_service.api.auth import Viewer
 from nas_service.errors import InvalidRequest, NotFound
 from nas_service.search.dry_run import Decision, Outlook, decisions_of, outlook_of
-from nas_service.search.plan import cost_metrics, space_options
+from nas_service.search.plan import cost_metrics, network_costs, space_options
 from nas_service.search.request import SearchRequest, Strict
 from nas_service.strategies import STRATEGIES
 from search_spaces.architecture import ArchitectureError, Task
-from search_spaces.auxiliary import without_auxiliary
-from search_spaces.build import resolved
+from search_spaces.build import resolved, walk
 from search_spaces.catalogue import BLOCKS, REFERENCES, SPACES, UnknownNameError, block_schema
 from search_spaces.catalogue import reference as find_reference
 from search_spaces.choose import Recorder, SpaceError, replay, sample
@@ -65,6 +65,12 @@ class RuleView(BaseModel):
     source: str
 
 
+def _require(kind: str, name: str, known: Collection[str]) -> None:
+    """Raise NotFound, which tells what there is, for a name that the catalogue does not have."""
+    if name not in known:
+        raise NotFound(f"no {kind} {name!r}; there are: {', '.join(known)}")
+
+
 @router.get("/spaces")
 def list_spaces(_: Viewer) -> list[dict[str, Any]]:
     """Search spaces."""
@@ -78,8 +84,7 @@ Classes = Annotated[int, Query(ge=1, le=100_000, description="number of labels")
 @router.get("/spaces/{name}")
 def get_space(name: str, _: Viewer, input_shape: Shape = "1,28,28", classes: Classes = 10) -> SpaceView:
     """One search space: its options as JSON Schema, and with their defaults its decisions, size and range of costs."""
-    if name not in SPACES:
-        raise NotFound(f"no space {name!r}; there are: {', '.join(SPACES)}")
+    _require("space", name, SPACES)
     try:
         task = _task([int(side) for side in input_shape.split(",")], classes)
     except ArchitectureError as error:
@@ -112,8 +117,7 @@ def _space(name: str) -> dict[str, Any]:
 @router.post("/spaces/{name}/samples")
 def sample_space(name: str, body: SampleRequest, _: Viewer) -> dict[str, Any]:
     """Architectures of a space, with decisions, fingerprint and costs; and what the space holds."""
-    if name not in SPACES:
-        raise NotFound(f"no space {name!r}; there are: {', '.join(SPACES)}")
+    _require("space", name, SPACES)
     space, config = space_options(name, body.options, "/options")
     rng = random.Random(body.seed)
     samples = []
@@ -122,13 +126,13 @@ def sample_space(name: str, body: SampleRequest, _: Viewer) -> dict[str, Any]:
         ask = space.bound(task, config)
         for _number in range(body.count):
             recorder = Recorder(replay(body.decisions, sample(rng)))
-            architecture = resolved(ask(recorder))
+            looked_into = walk(ask(recorder))
             found = {
                 "decisions": recorder.decisions,
-                "fingerprint": architecture.fingerprint(),
-                "architecture": architecture.to_json(),
+                "fingerprint": looked_into.architecture.fingerprint(),
+                "architecture": looked_into.architecture.to_json(),
             }
-            samples.append({**found, "costs": cost_metrics(costs(without_auxiliary(architecture)))})
+            samples.append({**found, "costs": network_costs(looked_into)})
             unknown = set(body.decisions) - {q.name for q in recorder.questions}
             if unknown:
                 raise InvalidRequest(f"decisions {sorted(unknown)} are not asked by this space", pointer="/decisions")
@@ -149,8 +153,7 @@ def list_blocks(_: Viewer) -> list[dict[str, Any]]:
 @router.get("/blocks/{name}")
 def get_block(name: str, _: Viewer) -> dict[str, Any]:
     """One building block."""
-    if name not in BLOCKS:
-        raise NotFound(f"no block {name!r}; there are: {', '.join(BLOCKS)}")
+    _require("block", name, BLOCKS)
     return block_schema(name)
 
 
@@ -206,8 +209,7 @@ def list_strategies(_: Viewer) -> list[dict[str, Any]]:
 @router.get("/strategies/{name}")
 def get_strategy(name: str, _: Viewer) -> dict[str, Any]:
     """One search strategy, its options as JSON Schema."""
-    if name not in STRATEGIES:
-        raise NotFound(f"no strategy {name!r}; there are: {', '.join(STRATEGIES)}")
+    _require("strategy", name, STRATEGIES)
     return _strategy(name)
 
 
@@ -225,8 +227,7 @@ def list_recipes(_: Viewer) -> list[dict[str, Any]]:
 @router.get("/recipes/{name}")
 def get_recipe(name: str, _: Viewer) -> dict[str, Any]:
     """One published recipe: what it sets, and the whole recipe that ``{"recipe": {"name": name}}`` stands for."""
-    if name not in RECIPES:
-        raise NotFound(f"no recipe {name!r}; there are: {', '.join(RECIPES)}")
+    _require("recipe", name, RECIPES)
     return _recipe(name)
 
 

@@ -9,6 +9,16 @@ from search_spaces.blocks.convolution import Activation, ConvNormAct, SqueezeExc
 from search_spaces.blocks.drop_path import DropPath
 
 
+def squeeze_by_share(
+    channels: int, block_channels: int, share: float, activation: Activation
+) -> nn.Module:
+    """Squeeze-and-excitation, ``share`` of the block's input channels wide; 0: the identity."""
+    if not share:
+        return nn.Identity()
+    inner: Activation = "silu" if activation == "silu" else "relu"
+    return SqueezeExcitation(channels, max(1, int(block_channels * share)), inner)
+
+
 class InvertedResidual(nn.Module):
     """y = x + project1x1(squeeze(depthwise(expand1x1(x)))); x is left out where shapes change.
 
@@ -42,10 +52,7 @@ class InvertedResidual(nn.Module):
         self.depthwise = ConvNormAct(
             width, width, kernel, stride, groups=width, activation=activation
         )
-        self.squeeze: nn.Module = nn.Identity()
-        if squeeze:
-            gate: Activation = "silu" if activation == "silu" else "relu"
-            self.squeeze = SqueezeExcitation(width, max(1, int(in_channels * squeeze)), gate)
+        self.squeeze = squeeze_by_share(width, in_channels, squeeze, activation)
         self.project = ConvNormAct(width, out_channels, 1, activation="none")
         self.drop_path = DropPath(drop_path)
 
@@ -81,10 +88,7 @@ class FusedInvertedResidual(nn.Module):
         self.keeps_shape = stride == 1 and in_channels == out_channels
         width = in_channels * expansion if expansion != 1 else out_channels
         self.expand = ConvNormAct(in_channels, width, kernel, stride, activation=activation)
-        self.squeeze: nn.Module = nn.Identity()
-        if squeeze:
-            gate: Activation = "silu" if activation == "silu" else "relu"
-            self.squeeze = SqueezeExcitation(width, max(1, int(in_channels * squeeze)), gate)
+        self.squeeze = squeeze_by_share(width, in_channels, squeeze, activation)
         self.project: nn.Module = nn.Identity()
         if expansion != 1:
             self.project = ConvNormAct(width, out_channels, 1, activation="none")
