@@ -156,9 +156,9 @@ class Candidates:
         """One proposal through the chain; it ends in the queue, or as a result that cost nothing."""
         number, self._next_number = self._next_number, self._next_number + 1
         given = self._given(number)
-        recorder = Recorder(replay({}) if given else self._strategy.propose(number))
+        recorder = Recorder(replay({}) if given else self._strategy.propose(number, self._proposed))
         if given is None and isinstance(self._strategy, Inheriting):
-            parent = self._strategy.parent(number)
+            parent = self._strategy.parent(number, self._proposed)
             if parent is not None:
                 self._parents[number] = parent
         try:
@@ -198,6 +198,11 @@ class Candidates:
         else:
             self._ready[number] = (architecture.to_json(), figures)
             self._queue.append(number)
+
+    @property
+    def _proposed(self) -> dict[int, tuple[Question, ...]]:
+        """Trials of the strategy that run or wait for a worker, by number."""
+        return {n: self._questions[n] for n in sorted([*self._running, *self._queue]) if self._given(n) is None}
 
     def _given(self, number: int) -> Architecture | None:
         """The network that the request gives for a trial: no decision led to it, so no strategy learns from it."""

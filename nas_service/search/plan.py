@@ -71,6 +71,7 @@ class Plan:
             self.request.seed,
             self.request.budget.max_trials,
             self.request.scheduler.max_epochs,
+            parallel=self.request.resources.max_parallel,
         )
 
     @property

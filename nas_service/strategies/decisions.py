@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nas_service.strategies.protocol import ObservedTrial, Problem
+from nas_service.strategies.protocol import NONE_RUNNING, ObservedTrial, Problem, Proposed
 from search_spaces.choose import Choose, Question, Recorder, Scalar, position, replay
 
 
@@ -35,17 +35,26 @@ def signature(questions: Sequence[Question]) -> str:
     return hashlib.sha256(json.dumps(decisions).encode()).hexdigest()[:32]
 
 
-def unseen(problem: Problem, draw: Callable[[int], Choose], seen: set[str], attempts: int) -> tuple[Question, ...]:
-    """The first sample of ``draw(0), draw(1), …`` that is not in ``seen``; else the last of ``attempts``.
+def unseen(
+    problem: Problem, draw: Callable[[int], Choose], seen: set[str], attempts: int, running: Proposed = NONE_RUNNING
+) -> tuple[Question, ...]:
+    """The first sample of ``draw(0), draw(1), …`` that is neither in ``seen`` nor running; else the last of
+    ``attempts``.
 
     A space with fewer samples than trials has no new one to offer: a repeat is right there, its result is reused.
     """
+    taken = seen | signatures(running)
     questions: tuple[Question, ...] = ()
     for attempt in range(attempts):
         questions = asked(problem, draw(attempt))
-        if signature(questions) not in seen:
+        if signature(questions) not in taken:
             break
     return questions
+
+
+def signatures(running: Proposed) -> set[str]:
+    """Signatures of the trials that run."""
+    return {signature(questions) for questions in running.values()}
 
 
 def trials_to_json(trials: Sequence[ObservedTrial]) -> dict[str, Any]:

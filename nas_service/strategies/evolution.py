@@ -17,7 +17,7 @@ from nas_service.strategies.decisions import (
     unseen,
 )
 from nas_service.strategies.merit import classes, has_result
-from nas_service.strategies.protocol import Figures, ObservedTrial, Problem, StrategyConfig
+from nas_service.strategies.protocol import NONE_RUNNING, Figures, ObservedTrial, Problem, Proposed, StrategyConfig
 from search_spaces.choose import Choose, Question, mutated, sample
 
 
@@ -57,14 +57,14 @@ class RegularisedEvolution:
         self._population: deque[ObservedTrial] = deque(maxlen=config.population)
         self._seen: set[str] = set()
 
-    def propose(self, number: int) -> Choose:
-        return answering(self._child(number)[0])
+    def propose(self, number: int, running: Proposed = NONE_RUNNING) -> Choose:
+        return answering(self._child(number, running)[0])
 
-    def parent(self, number: int) -> int | None:
+    def parent(self, number: int, running: Proposed = NONE_RUNNING) -> int | None:
         """The trial whose child trial ``number`` is, where children inherit."""
-        return self._child(number)[1] if self._config.inherit_weights else None
+        return self._child(number, running)[1] if self._config.inherit_weights else None
 
-    def _child(self, number: int) -> tuple[tuple[Question, ...], int | None]:
+    def _child(self, number: int, running: Proposed) -> tuple[tuple[Question, ...], int | None]:
         """The sample for trial ``number`` and the trial that it was made of, None for a random one."""
         rng = stream(self._problem.seed, number)
         population = list(self._population)
@@ -83,7 +83,7 @@ class RegularisedEvolution:
             changes = self._config.mutations + attempt // 10
             return mutated(parent.questions, rng, changes)
 
-        return unseen(self._problem, draw, self._seen, self._config.attempts), parents[-1]
+        return unseen(self._problem, draw, self._seen, self._config.attempts, running), parents[-1]
 
     def observe(self, trial: ObservedTrial) -> Figures | None:
         self._seen.add(signature(trial.questions))

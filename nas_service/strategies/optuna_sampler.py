@@ -15,13 +15,14 @@ from nas_service.strategies.decisions import (
     asked,
     check_version,
     signature,
+    signatures,
     stream,
     trials_from_json,
     trials_to_json,
     unseen,
 )
 from nas_service.strategies.merit import has_result, losses
-from nas_service.strategies.protocol import Figures, ObservedTrial, Problem
+from nas_service.strategies.protocol import NONE_RUNNING, Figures, ObservedTrial, Problem, Proposed
 from search_spaces.choose import Choose, Question, T, mutated, position
 
 UNKNOWN_VIOLATION = 1e100
@@ -35,8 +36,7 @@ class OptunaStrategy:
     """Optuna's answer to trial ``number``, from the results in the order they were observed.
 
     - The sampler is made anew for each proposal, seeded from (search seed, number): rebuilt, it proposes the same.
-    - A proposal is RUNNING in the study until its result is observed, so a sampler with a constant liar keeps away from
-      it. This is the one thing that ``propose`` changes; asked again for the same number, it withdraws the old one.
+    - Trials that run are RUNNING in the study, so a sampler with a constant liar keeps away from them.
     - Parameters are indices of options: True and 1 stay apart. Questions with one option never reach the sampler.
     - Where the sampler keeps repeating observed trials, its last answer is changed in one random decision, or more.
     - Results are added in the order of finishing. Infeasible trials carry their violations; failed ones count as
@@ -58,23 +58,32 @@ class OptunaStrategy:
         self._observed: list[ObservedTrial] = []
         self._seen: set[str] = set()
 
-    def propose(self, number: int) -> Choose:
-        self._withdraw(number)
+    def propose(self, number: int, running: Proposed = NONE_RUNNING) -> Choose:
+        self._set_running(running)
+        taken = self._seen | signatures(running)
         rng = stream(self._problem.seed, number)
         questions = self._asked(rng.getrandbits(32))
         for _ in range(1, self._attempts):
-            if signature(questions) not in self._seen:
+            if signature(questions) not in taken:
                 break
             questions = self._asked(rng.getrandbits(32))
-        if self._attempts > 1 and signature(questions) in self._seen:
+        if self._attempts > 1 and signature(questions) in taken:
             stuck = questions
-            neighbours = unseen(self._problem, lambda i: mutated(stuck, rng, 1 + i // 10), self._seen, MUTATIONS)
+            neighbours = unseen(self._problem, lambda i: mutated(stuck, rng, 1 + i // 10), taken, MUTATIONS)
             questions = neighbours or questions
-        params, distributions = parameters(questions)
-        running = create_trial(state=TrialState.RUNNING, params=params, distributions=distributions)
-        self._running[number] = len(self._study.get_trials(deepcopy=False))
-        self._study.add_trial(running)
         return answering(questions)
+
+    def _set_running(self, running: Proposed) -> None:
+        """Make the study's RUNNING trials those that run."""
+        for number in [number for number in self._running if number not in running]:
+            self._withdraw(number)
+        for number, questions in running.items():
+            if number not in self._running:
+                params, distributions = parameters(questions)
+                self._running[number] = len(self._study.get_trials(deepcopy=False))
+                self._study.add_trial(
+                    create_trial(state=TrialState.RUNNING, params=params, distributions=distributions)
+                )
 
     def _asked(self, seed: int) -> tuple[Question, ...]:
         """One answer of the sampler, from what was observed and what runs. The trial it takes is ended as FAIL."""
@@ -86,7 +95,7 @@ class OptunaStrategy:
             self._study.tell(trial, state=TrialState.FAIL)
 
     def _withdraw(self, number: int) -> None:
-        """End the proposal for ``number`` as FAIL, which samplers ignore."""
+        """End the running trial ``number`` as FAIL, which samplers ignore."""
         running = self._running.pop(number, None)
         if running is not None:
             self._study.tell(running, state=TrialState.FAIL)

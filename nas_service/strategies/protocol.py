@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
@@ -16,6 +17,8 @@ from search_spaces.architecture import Architecture
 from search_spaces.choose import Choose, Question
 
 Figures = Mapping[str, float | int | None]
+Proposed = Mapping[int, tuple[Question, ...]]
+"""Trials that were proposed and have not ended, by number: what runs, what waits."""
 
 
 class StrategyConfig(BaseModel):
@@ -42,6 +45,11 @@ class Problem:
     seed: int
     max_trials: int | None
     max_epochs: int
+    scores: Callable[[Architecture], Mapping[str, float]] | None = None
+    """Zero-cost scores of an architecture by name, more is better, NaN where one could not be computed; None where the
+    search has none. Asked often: whoever gives it remembers the answers."""
+    parallel: int = 1
+    """Trials that run at once."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +70,17 @@ class ObservedTrial:
     """The result was taken from an earlier trial of the same architecture."""
 
 
+NONE_RUNNING: Proposed = MappingProxyType({})
+
+
 class Strategy(Protocol):
     """Proposes trials and learns from their results."""
 
-    def propose(self, number: int) -> Choose:
-        """Chooser for trial ``number``. Changes nothing that the strategy knows: asked twice, it answers the same."""
+    def propose(self, number: int, running: Proposed = NONE_RUNNING) -> Choose:
+        """Chooser for trial ``number`` while the trials ``running`` have no result yet: it does not repeat them.
+
+        Changes nothing that the strategy knows: asked twice, it answers the same.
+        """
         ...
 
     def observe(self, trial: ObservedTrial) -> Figures | None:
@@ -86,7 +100,7 @@ class Strategy(Protocol):
 class Inheriting(Protocol):
     """A strategy whose trials may start from the weights of an earlier one."""
 
-    def parent(self, number: int) -> int | None:
+    def parent(self, number: int, running: Proposed = NONE_RUNNING) -> int | None:
         """Trial whose weights ``number``, as it would be proposed now, may start from; None: fresh weights."""
         ...
 

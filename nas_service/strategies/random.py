@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from nas_service.strategies.decisions import answering, check_version, signature, stream, unseen
-from nas_service.strategies.protocol import Figures, ObservedTrial, Problem, StrategyConfig
+from nas_service.strategies.protocol import NONE_RUNNING, Figures, ObservedTrial, Problem, Proposed, StrategyConfig
 from search_spaces.choose import Choose, sample
 
 
@@ -27,9 +27,9 @@ class RandomSearch:
         self._problem = problem
         self._seen: set[str] = set()
 
-    def propose(self, number: int) -> Choose:
+    def propose(self, number: int, running: Proposed = NONE_RUNNING) -> Choose:
         rng = stream(self._problem.seed, number)
-        return answering(unseen(self._problem, lambda _: sample(rng), self._seen, self._config.attempts))
+        return answering(unseen(self._problem, lambda _: sample(rng), self._seen, self._config.attempts, running))
 
     def observe(self, trial: ObservedTrial) -> Figures | None:
         self._seen.add(signature(trial.questions))

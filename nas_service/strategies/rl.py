@@ -20,7 +20,7 @@ from nas_service.strategies.decisions import (
     unseen,
 )
 from nas_service.strategies.merit import classes, has_result, losses, merits
-from nas_service.strategies.protocol import Figures, ObservedTrial, Problem, StrategyConfig
+from nas_service.strategies.protocol import NONE_RUNNING, Figures, ObservedTrial, Problem, Proposed, StrategyConfig
 from search_spaces.choose import Choose
 
 
@@ -122,14 +122,14 @@ class RlController:
         self._seen: set[str] = set()
         self._baseline: float | None = None
 
-    def propose(self, number: int) -> Choose:
+    def propose(self, number: int, running: Proposed = NONE_RUNNING) -> Choose:
         rng = stream(self._problem.seed, number)
         explore, attempts = self._constants.explore, self._constants.attempts
 
         def draw(attempt: int) -> Choose:
             return self._controller.sampling(rng, explore + (1 - explore) * attempt / attempts)
 
-        return answering(unseen(self._problem, draw, self._seen, attempts))
+        return answering(unseen(self._problem, draw, self._seen, attempts, running))
 
     def observe(self, trial: ObservedTrial) -> Figures | None:
         self._remember(trial)

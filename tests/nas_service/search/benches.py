@@ -22,7 +22,14 @@ from nas_service.search.schedulers import scheduler_of
 from nas_service.search.source import Control
 from nas_service.search.status import create
 from nas_service.settings import Settings
-from nas_service.strategies.protocol import ObservedTrial, Problem, StrategyConfig, StrategyEntry
+from nas_service.strategies.protocol import (
+    NONE_RUNNING,
+    ObservedTrial,
+    Problem,
+    Proposed,
+    StrategyConfig,
+    StrategyEntry,
+)
 from search_spaces.architecture import Architecture, Node, Task
 from search_spaces.choose import Choose, replay
 from search_spaces.space import Space, SpaceConfig
@@ -47,7 +54,7 @@ class Told:
         self._widths = widths
         self.seen: list[ObservedTrial] = []
 
-    def propose(self, number: int) -> Choose:
+    def propose(self, number: int, running: Proposed = NONE_RUNNING) -> Choose:
         return replay({"width": self._widths[number % len(self._widths)]})
 
     def observe(self, trial: ObservedTrial) -> Mapping[str, float | int | None] | None:

@@ -169,7 +169,10 @@ def test_results_out_of_order_while_others_run(entry: StrategyEntry) -> None:
     rng = random.Random(0)
     order = []
     for number in range(60):
-        running[number] = asked(setting, tried.propose(number))
+        proposed = asked(setting, tried.propose(number, running))
+        assert proposed not in running.values()
+        assert asked(setting, tried.propose(number, running)) == proposed
+        running[number] = proposed
         while len(running) > 5:
             done = rng.choice(sorted(running))
             order.append(done)

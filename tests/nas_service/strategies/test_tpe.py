@@ -56,35 +56,35 @@ def test_trials_without_a_result_rank_behind_the_least_feasible() -> None:
     assert told(ObservedTrial(5, QUESTIONS, "completed", (float("nan"),), 1), ONE).constraints["failed"] == sums[-1]
 
 
-def test_proposals_run_until_they_are_observed() -> None:
+def test_what_runs_is_running_in_the_study() -> None:
     strategy = tpe(TpeConfig(), ONE)
-    for number in (0, 1, 1, 2):
-        strategy.propose(number)
+    running = {number: asked(ONE, strategy.propose(number)) for number in range(3)}
 
     def states() -> Counter[TrialState]:
         return Counter(trial.state for trial in study_of(strategy).trials if trial.state != TrialState.FAIL)
 
+    strategy.propose(3, running)
+    strategy.propose(3, running)
     assert states() == {TrialState.RUNNING: 3}
-    strategy.observe(ObservedTrial(1, asked(ONE, strategy.propose(1)), "completed", (1.0,), 9))
-    strategy.observe(ObservedTrial(7, asked(ONE, strategy.propose(0)), "failed", None, None))
+    strategy.observe(ObservedTrial(1, running.pop(1), "completed", (1.0,), 9))
+    strategy.observe(ObservedTrial(7, running[0], "failed", None, None))
     assert states() == {TrialState.RUNNING: 2, TrialState.COMPLETE: 1, TrialState.PRUNED: 1}
+    strategy.propose(3, {0: running[0]})
+    assert states() == {TrialState.RUNNING: 1, TrialState.COMPLETE: 1, TrialState.PRUNED: 1}
 
 
 def test_running_trials_are_kept_away_from() -> None:
     """The constant liar: what is being tried counts as bad until it is known, so that parallel trials spread."""
-    config = TpeConfig(startup_trials=5)
-    strategy, alone = tpe(config, ONE), tpe(config, ONE)
+    strategy = tpe(TpeConfig(startup_trials=5, attempts=1), ONE)
     for number in range(20):
         questions = asked(ONE, strategy.propose(number))
-        trial = ObservedTrial(number, questions, "completed", (TOY.score({q.name: q.answer for q in questions}),), 9)
-        strategy.observe(trial)
-        alone.observe(trial)
-    together = {asked(ONE, strategy.propose(number)) for number in range(20, 50)}
-    apart = set()
+        value = TOY.score({q.name: q.answer for q in questions})
+        strategy.observe(ObservedTrial(number, questions, "completed", (value,), 9))
+    running: dict[int, tuple[Question, ...]] = {}
     for number in range(20, 50):
-        apart.add(asked(ONE, alone.propose(number)))
-        alone._withdraw(number)
-    assert len(together) > len(apart)
+        running[number] = asked(ONE, strategy.propose(number, running))
+    apart = {asked(ONE, strategy.propose(number)) for number in range(20, 50)}
+    assert len(set(running.values())) > len(apart)
 
 
 def test_repeats_are_replaced_unless_allowed() -> None:
