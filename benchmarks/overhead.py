@@ -22,8 +22,11 @@ from pathlib import Path
 from typing import Any
 
 WORKERS = 2
-COUNTS = {1.0: 100, 10.0: 16, 60.0: 6}
-"""Candidates of each length; enough that starting up does not decide."""
+WIDTHS = {1.0: 16, 10.0: 64, 60.0: 160}
+"""Channels of the network for each length: longer candidates are larger networks, as in a search, not more epochs."""
+COUNTS = {1.0: 200, 10.0: 40, 60.0: 20}
+"""Candidates of each length; enough that starting up does not decide. Ray Tune loses seconds with each: fewer do."""
+TUNE_COUNTS = {1.0: 40, 10.0: 16, 60.0: 6}
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,15 @@ class Outcome:
         return self.training / (WORKERS * self.wall)
 
 
-def request(count: int, epochs: int) -> dict[str, Any]:
-    """Small residual networks on digits, drawn at random: real training, no early stopping, nothing reused."""
+def request(count: int, epochs: int, width: int) -> dict[str, Any]:
+    """One small residual network on digits, trained again and again: no early stopping, nothing reused.
+
+    All candidates are of one length, so that no worker has to idle at the end while another trains the longest.
+    """
     return {
         "dataset": {"name": "digits"},
-        "space": {"name": "residual", "stages": 2, "depths": [1, 2], "widths": [8, 16], "cardinalities": [1]},
+        "space": {"name": "residual", "stages": 2, "blocks": ["basic"], "shortcuts": ["projection"],
+                  "depths": [1], "widths": [width]},
         "strategy": {"name": "random"},
         "scheduler": {"name": "none", "max_epochs": epochs},
         "budget": {"max_trials": count},
@@ -53,19 +60,19 @@ def request(count: int, epochs: int) -> dict[str, Any]:
     }
 
 
-def calibrated_epochs(seconds: float) -> int:
+def calibrated_epochs(seconds: float, width: int) -> int:
     """Epochs that take about so many seconds here, by the median of a few candidates."""
     from workers.run import run
 
     with tempfile.TemporaryDirectory() as folder:
         taken = []
-        for assignment in assignments(4, 4, Path(folder)):
+        for assignment in assignments(3, 3, width, Path(folder)):
             reports = list(run(assignment))
             taken.append(statistics.fmean(report["seconds"] for report in reports))
     return max(1, round(seconds / statistics.median(taken)))
 
 
-def assignments(count: int, epochs: int, folder: Path) -> list[Any]:
+def assignments(count: int, epochs: int, width: int, folder: Path) -> list[Any]:
     """The trainings of `request`, as the workers get them."""
     from nas_service.database.session import Database
     from nas_service.datasets import described
@@ -79,7 +86,7 @@ def assignments(count: int, epochs: int, folder: Path) -> list[Any]:
 
     database = Database(settings.url)
     migrate(database)
-    body = SearchRequest.model_validate(request(count, epochs))
+    body = SearchRequest.model_validate(request(count, epochs, width))
     plan = make_plan(body, *described(body.dataset, database, settings), settings)
     strategy = plan.strategy.make(plan.strategy_config, plan.problem)
     made = []
@@ -90,7 +97,7 @@ def assignments(count: int, epochs: int, folder: Path) -> list[Any]:
     return made
 
 
-def service(count: int, epochs: int) -> Outcome:
+def service(count: int, epochs: int, width: int) -> Outcome:
     """This service: server, driver and workers as they are, through HTTP."""
     from nas_service.client import Client
 
@@ -113,7 +120,7 @@ def service(count: int, epochs: int) -> Outcome:
         try:
             url = _ready_url(Path(folder) / "log", process)
             with Client(url) as client:
-                search = client.wait(client.submit(request(count, epochs))["id"])
+                search = client.wait(client.submit(request(count, epochs, width))["id"])
                 if search["state"] != "succeeded":
                     raise RuntimeError(search["reason"])
                 events = client.request("GET", f"/v1/searches/{search['id']}/events", params={"limit": 500})
@@ -142,9 +149,9 @@ def _ready_url(log: Path, process: subprocess.Popen[bytes]) -> str:
     raise RuntimeError(f"the service did not come up:\n{log.read_text()}")
 
 
-def plain_tune(count: int, epochs: int, *, reuse: bool) -> Outcome:
+def plain_tune(count: int, epochs: int, width: int, *, reuse: bool) -> Outcome:
     """Ray Tune with OptunaSearch, else as it comes; with ``reuse`` a class trainable and reuse_actors."""
-    code = f"from benchmarks.overhead import tune_child; tune_child({count}, {epochs}, {reuse})"
+    code = f"from benchmarks.overhead import tune_child; tune_child({count}, {epochs}, {width}, {reuse})"
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -152,7 +159,7 @@ def plain_tune(count: int, epochs: int, *, reuse: bool) -> Outcome:
     return Outcome(**json.loads(done.stdout.strip().splitlines()[-1]))
 
 
-def tune_child(count: int, epochs: int, reuse: bool) -> None:
+def tune_child(count: int, epochs: int, width: int, reuse: bool) -> None:
     """The peer's process: prints its outcome."""
     import ray
     from ray import tune
@@ -162,7 +169,7 @@ def tune_child(count: int, epochs: int, reuse: bool) -> None:
     from workers.run import run
 
     with tempfile.TemporaryDirectory(prefix="nb-") as folder:
-        todo = [assignment.model_dump_json() for assignment in assignments(count, epochs, Path(folder) / "a")]
+        todo = [assignment.model_dump_json() for assignment in assignments(count, epochs, width, Path(folder) / "a")]
         ray.init(address="local", num_cpus=WORKERS, include_dashboard=False, log_to_driver=False)
 
         class Trained(tune.Trainable):  # type: ignore[misc]  # ray comes without types
@@ -203,12 +210,12 @@ def tune_child(count: int, epochs: int, reuse: bool) -> None:
         print(json.dumps({"candidates": len(results), "training": training, "wall": wall}))
 
 
-def two_processes(count: int, epochs: int) -> Outcome:
+def two_processes(count: int, epochs: int, width: int) -> Outcome:
     """The floor: two processes that share a queue, no search, no storage, no Ray."""
     import multiprocessing
 
     with tempfile.TemporaryDirectory(prefix="nb-") as folder:
-        todo = [assignment.model_dump_json() for assignment in assignments(count, epochs, Path(folder))]
+        todo = [assignment.model_dump_json() for assignment in assignments(count, epochs, width, Path(folder))]
         context = multiprocessing.get_context("spawn")
         started = time.monotonic()
         with context.Pool(WORKERS) as pool:
@@ -225,11 +232,11 @@ def _train_one(assignment: str) -> float:
     return sum(float(report["seconds"]) for report in run(parsed))
 
 
-SYSTEMS: dict[str, Callable[[int, int], Outcome]] = {
+SYSTEMS: dict[str, Callable[[int, int, int], Outcome]] = {
     "this service": service,
     "two processes, one queue": two_processes,
-    "Ray Tune + OptunaSearch, reuse_actors": lambda count, epochs: plain_tune(count, epochs, reuse=True),
-    "Ray Tune + OptunaSearch, defaults": lambda count, epochs: plain_tune(count, epochs, reuse=False),
+    "Ray Tune + OptunaSearch, reuse_actors": lambda *work: plain_tune(*work, reuse=True),
+    "Ray Tune + OptunaSearch, defaults": lambda *work: plain_tune(*work, reuse=False),
 }
 
 
@@ -242,11 +249,12 @@ def main(lengths: list[float], only: list[str]) -> None:
         f"orchestration overhead; {WORKERS} workers, {os.cpu_count()} CPUs, {platform.machine()}, commit {commit}",
         flush=True,
     )
-    per_second = calibrated_epochs(1.0)
     for seconds in lengths:
-        epochs, count = max(1, round(per_second * seconds)), COUNTS.get(seconds, 20)
-        print(f"\n{count} candidates of about {seconds:g} s ({epochs} epochs)\n", flush=True)
-        print(f"{'system':<40} {'usefulness':>10} {'wall s':>9} {'training s':>11}", flush=True)
+        width, count = WIDTHS[seconds], COUNTS[seconds]
+        epochs = calibrated_epochs(seconds, width)
+        print(f"\ncandidates of about {seconds:g} s ({epochs} epochs)\n", flush=True)
+        print(f"{'system':<40} {'candidates':>10} {'usefulness':>10} {'wall s':>9} {'training s':>11}", flush=True)
         for name in only:
-            found = SYSTEMS[name](count, epochs)
-            print(f"{name:<40} {found.usefulness:>10.3f} {found.wall:>9.1f} {found.training:>11.1f}", flush=True)
+            number = TUNE_COUNTS[seconds] if "Tune" in name else count
+            found = SYSTEMS[name](number, epochs, width)
+            print(f"{name:<40} {found.candidates:>10} {found.usefulness:>10.3f} {found.wall:>9.1f} {found.training:>11.1f}", flush=True)

@@ -44,7 +44,7 @@ FULL = Setting(
         "finalists": {"top_k": 1, "epochs": 16},
     },
     {
-        "dataset": {"name": "fashion-mnist", "max_train": 20_000, "max_validation": 5_000},
+        "dataset": {"name": "fashion-mnist", "max_train": 5_000, "max_validation": 5_000},
         "scheduler": {"name": "none", "max_epochs": 8},
         "resources": {"trial_timeout_seconds": 7200},
         "finalists": {"top_k": 0},

@@ -42,9 +42,9 @@ class Setting:
 
 FULL = Setting(
     {
-        "dataset": {"name": "fashion-mnist", "max_train": 20_000, "max_validation": 5_000},
-        "scheduler": {"name": "none", "max_epochs": 6},
-        "recipe": {"batch_size": 128, "schedule": {"name": "cosine", "warmup_epochs": 1}},
+        "dataset": {"name": "fashion-mnist", "max_train": 5_000, "max_validation": 5_000},
+        "scheduler": {"name": "none", "max_epochs": 8},
+        "recipe": {"batch_size": 64, "schedule": {"name": "cosine", "warmup_epochs": 1}},
         "resources": {"trial_timeout_seconds": 7200},
         "finalists": {"top_k": 0},
     },
