@@ -49,8 +49,14 @@ def request(count: int, epochs: int, width: int) -> dict[str, Any]:
     """
     return {
         "dataset": {"name": "digits"},
-        "space": {"name": "residual", "stages": 2, "blocks": ["basic"], "shortcuts": ["projection"],
-                  "depths": [1], "widths": [width]},
+        "space": {
+            "name": "residual",
+            "stages": 2,
+            "blocks": ["basic"],
+            "shortcuts": ["projection"],
+            "depths": [1],
+            "widths": [width],
+        },
         "strategy": {"name": "random"},
         "scheduler": {"name": "none", "max_epochs": epochs},
         "budget": {"max_trials": count},
@@ -257,4 +263,5 @@ def main(lengths: list[float], only: list[str]) -> None:
         for name in only:
             number = TUNE_COUNTS[seconds] if "Tune" in name else count
             found = SYSTEMS[name](number, epochs, width)
-            print(f"{name:<40} {found.candidates:>10} {found.usefulness:>10.3f} {found.wall:>9.1f} {found.training:>11.1f}", flush=True)
+            figures = f"{found.candidates:>10} {found.usefulness:>10.3f} {found.wall:>9.1f} {found.training:>11.1f}"
+            print(f"{name:<40} {figures}", flush=True)

@@ -22,6 +22,7 @@ from search_spaces.architecture import Architecture
 from search_spaces.auxiliary import without_auxiliary
 from search_spaces.build import Network, Walk, walk
 from search_spaces.cost import costs_of
+from workers.scores import ZERO_COST, ZeroCostName
 from workers.training import initialise
 
 BATCH = 16
@@ -252,7 +253,7 @@ def az_trainability(probe: Probe) -> float:
     return sum(found) / len(found) if found else math.nan
 
 
-SCORES: dict[str, Callable[[Probe], float]] = {
+_SCORES: dict[ZeroCostName, Callable[[Probe], float]] = {
     "params": lambda probe: float(probe.costs.params),
     "macs": lambda probe: float(probe.costs.macs),
     "grad_norm": grad_norm,
@@ -265,6 +266,7 @@ SCORES: dict[str, Callable[[Probe], float]] = {
     "az_progressivity": az_progressivity,
     "az_trainability": az_trainability,
 }
+SCORES: dict[str, Callable[[Probe], float]] = {name: _SCORES[name] for name in ZERO_COST}
 """Score by name. AZ-NAS is the sum of the log ranks of its three and of macs (see ``ranked``)."""
 
 

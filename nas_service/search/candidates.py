@@ -7,7 +7,7 @@ import logging
 import traceback
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from nas_service.search.ledger import Ending, Ledger
 from nas_service.search.mirror import Mirror
 from nas_service.search.plan import Plan, network_costs
 from nas_service.search.ranking import losses, pareto_front
+from nas_service.search.scoring import Scorer, Screen
 from nas_service.search.source import Control, Nothing, figures_of, weights_of
 from nas_service.settings import Settings
-from nas_service.strategies.protocol import Inheriting, ObservedTrial
+from nas_service.strategies.protocol import Inheriting, ObservedTrial, Proposed
 from search_spaces.architecture import Architecture, ArchitectureError
 from search_spaces.build import walk
 from search_spaces.choose import Question, Recorder, SpaceError, replay
@@ -62,7 +63,11 @@ class Candidates:
         self._control, self._mirror = control, mirror
         self.parallel = plan.request.resources.max_parallel
         self.reason = ""
-        self._strategy = plan.strategy.make(plan.strategy_config, plan.problem)
+        self._scorer = Scorer()
+        scored = plan.task.kind == "classification"
+        problem = replace(plan.problem, scores=self._scorer) if scored else plan.problem
+        self._strategy = plan.strategy.make(plan.strategy_config, problem)
+        self._screen = Screen(plan.request.screen, plan.ask, self._scorer) if plan.request.screen else None
         self._running: dict[int, Running] = {}
         self._waiting: dict[int, list[int]] = {}
         """trial → later trials of the same architecture, which take its result when it ends."""
@@ -101,6 +106,8 @@ class Candidates:
             self._observed = max(self._observed, trial.observed_as or 0)
         for trial in trials:
             self._questions[trial.number] = _questions(trial.questions)
+            if trial.fingerprint:
+                self._scorer.learn(trial.fingerprint, trial.metrics)
             if trial.metrics.get("parent_trial") is not None:
                 self._parents[trial.number] = int(trial.metrics["parent_trial"])
             if trial.fingerprint and trial.state not in ("infeasible", "cancelled") and not trial.reused_from:
@@ -156,9 +163,12 @@ class Candidates:
         """One proposal through the chain; it ends in the queue, or as a result that cost nothing."""
         number, self._next_number = self._next_number, self._next_number + 1
         given = self._given(number)
-        recorder = Recorder(replay({}) if given else self._strategy.propose(number, self._proposed))
+        running: Proposed = self._proposed
+        if given is None and self._screen:
+            running = self._screen.proposal(self._strategy, number, running, self._unwanted)
+        recorder = Recorder(replay({}) if given else self._strategy.propose(number, running))
         if given is None and isinstance(self._strategy, Inheriting):
-            parent = self._strategy.parent(number, self._proposed)
+            parent = self._strategy.parent(number, running)
             if parent is not None:
                 self._parents[number] = parent
         try:
@@ -196,8 +206,17 @@ class Candidates:
         if earlier:
             self._copy(number, *earlier, counted=True)
         else:
-            self._ready[number] = (architecture.to_json(), figures)
+            self._ready[number] = (architecture.to_json(), figures | self._scorer.told(fingerprint))
             self._queue.append(number)
+
+    def _unwanted(self, architecture: Architecture) -> bool:
+        """Whether an architecture would not be trained: known already, or it breaks a bound or rule. ArchitectureError
+        where it cannot be built."""
+        if self._plan.request.reuse != "none" and architecture.fingerprint() in self._known:
+            return True
+        looked_into = walk(architecture)
+        figures, broken = network_costs(looked_into), self._plan.broken(looked_into)
+        return any(missed > 0 for missed in self._plan.violations(figures, costs_only=True, broken=broken))
 
     @property
     def _proposed(self) -> dict[int, tuple[Question, ...]]:
@@ -225,6 +244,7 @@ class Candidates:
             evaluation_key=self._plan.evaluation_key(fingerprint) if fingerprint else None,
             architecture=architecture,
             costs=figures,
+            scores=self._scorer.told(fingerprint) if fingerprint else None,
             parent=self._parents.get(number),
         )
 
@@ -278,7 +298,8 @@ class Candidates:
             with self._database.read() as session:
                 trial = session.get_one(Trial, (self._ledger.search_id, number))
                 row = session.get_one(ArchitectureRow, trial.fingerprint)
-                architecture, costs, seconds = row.architecture, dict(row.costs), trial.train_seconds
+                costs = dict(row.costs) | self._scorer.told(row.fingerprint)
+                architecture, seconds = row.architecture, trial.train_seconds
         self._running[number] = Running(attempt, costs, seconds)
         self._mirror.started(number, self._questions[number])
         return self._plan.assignment(

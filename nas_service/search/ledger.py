@@ -315,6 +315,7 @@ class Ledger:
         evaluation_key: str | None = None,
         architecture: Mapping[str, Any] | None = None,
         costs: Mapping[str, Any] | None = None,
+        scores: Mapping[str, float] | None = None,
         parent: int | None = None,
     ) -> None:
         """Record a proposal as pending; deferred to the transaction that starts it or records its result."""
@@ -335,7 +336,9 @@ class Ledger:
                     fingerprint=fingerprint,
                     evaluation_key=evaluation_key,
                     questions=questions,
-                    metrics=dict(costs or {}) | ({} if parent is None else {"parent_trial": parent}),
+                    metrics=dict(costs or {})
+                    | dict(scores or {})
+                    | ({} if parent is None else {"parent_trial": parent}),
                     created_at=time.time(),
                 )
             )

@@ -226,6 +226,8 @@ def _check_task(request: SearchRequest, task: Task, space: Space) -> None:
         raise InvalidRequest(
             f"test_views {request.recipe.test_views!r} for {kind}; allowed: 'one'", pointer="/recipe/test_views"
         )
+    if request.screen and kind != "classification":
+        raise InvalidRequest(f"a screen by zero-cost scores for {kind}; allowed: classification", pointer="/screen")
     if request.evaluator.name == "drill" and kind != "classification":
         raise InvalidRequest(f"a drill on data for {kind}; allowed: classification", pointer="/evaluator/name")
 

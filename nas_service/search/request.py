@@ -11,7 +11,7 @@ from workers.dataset_spec import DatasetSpec
 from workers.drill import DrillSettings
 from workers.recipe import Recipe
 from workers.recipes import RECIPES
-from workers.scores import METRICS
+from workers.scores import METRICS, ZERO_COST, ZeroCostName
 
 COST_METRICS = ("params", "macs", "activations", "memory_mb", "depth")
 """Known before training."""
@@ -100,6 +100,24 @@ class SchedulerSpec(Strict):
     def _ordered(self) -> SchedulerSpec:
         if self.min_epochs > self.max_epochs:
             raise ValueError(f"min_epochs is {self.min_epochs}, above max_epochs {self.max_epochs}")
+        return self
+
+
+class ScreenSpec(Strict):
+    """Of several proposals only the one that its untrained network speaks for is trained."""
+
+    scores: list[ZeroCostName] = Field(
+        ["nwot", "jacov", "synflow", "macs"],
+        min_length=1,
+        max_length=len(ZERO_COST),
+        description="zero-cost scores, joined by the ranks of the proposals",
+    )
+    candidates_per_trial: int = Field(8, ge=2, le=1000, description="proposals for each trial")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> ScreenSpec:
+        if len(set(self.scores)) != len(self.scores):
+            raise ValueError(f"scores names a score twice: {self.scores}")
         return self
 
 
@@ -198,6 +216,9 @@ class SearchRequest(Strict):
         [], max_length=50, description="design rules that every candidate must keep; GET /v1/rules tells them"
     )
     strategy: Named = Field(default_factory=lambda: {"name": "rl"})
+    screen: ScreenSpec | None = Field(
+        None, description="choose among several proposals by zero-cost scores; left out: every proposal is trained"
+    )
     scheduler: SchedulerSpec = Field(default_factory=SchedulerSpec)
     recipe: Recipe = Field(default_factory=Recipe)
     evaluator: TrainEvaluator | DrillEvaluator = Field(default_factory=TrainEvaluator, discriminator="name")
