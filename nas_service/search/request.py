@@ -89,12 +89,15 @@ class ConstraintSpec(Strict):
 class SchedulerSpec(Strict):
     """How long candidates train, and when weak ones are stopped."""
 
-    name: Literal["asha", "none"] = Field(
-        "asha", description="asha stops the weaker part of the candidates at each rung; none trains all"
+    name: Literal["asha", "hyperband", "median", "curve", "none"] = Field(
+        "asha",
+        description="asha stops the weaker part of the candidates at each rung; hyperband does so with a later first "
+        "rung for some; median stops those below the median of the others; curve those whose learning curve will not "
+        "reach the best; none trains all",
     )
     min_epochs: int = Field(1, ge=1, le=10_000, description="epochs before a candidate may be stopped")
     max_epochs: int = Field(9, ge=1, le=10_000, description="epochs of a candidate that is never stopped")
-    reduction_factor: int = Field(3, ge=2, le=100, description="one in so many goes on at each rung")
+    reduction_factor: int = Field(3, ge=2, le=100, description="asha, hyperband: one in so many goes on at each rung")
 
     @model_validator(mode="after")
     def _ordered(self) -> SchedulerSpec:
