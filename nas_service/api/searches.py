@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import shutil
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 import sqlalchemy as sa
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import StreamingResponse
+from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -35,12 +36,14 @@ from nas_service.api.views import (
 )
 from nas_service.database.tables import SEARCH_ENDED, Event, Export, Finalist, Search, StrategyUpdate
 from nas_service.datasets import described
-from nas_service.errors import Conflict, PreconditionFailed
+from nas_service.errors import Conflict, InvalidRequest, PreconditionFailed
 from nas_service.search import status
 from nas_service.search.dry_run import Outlook, outlook
 from nas_service.search.ledger import append_event
 from nas_service.search.plan import make_plan
-from nas_service.search.request import Name, SearchRequest, Strict
+from nas_service.search.report import Report, report
+from nas_service.search.report_text import markdown
+from nas_service.search.request import COST_METRICS, MEASURED_METRICS, Name, SearchRequest, Strict
 
 router = APIRouter(prefix="/v1/searches", tags=["searches"])
 
@@ -199,11 +202,33 @@ def resume_search(search_id: str, _: Runner, state: StateDep) -> SearchView:
     return _steer(state, search_id, status.resume)
 
 
+BOUNDS = tuple(f"{side}_{metric}" for metric in (*COST_METRICS, *MEASURED_METRICS) for side in ("max", "min"))
+
+
 @router.get("/{search_id}/pareto")
-def get_pareto(search_id: str, _: Viewer, state: StateDep) -> list[TrialView]:
-    """Trials that no other beats in every objective."""
+def get_pareto(search_id: str, _: Viewer, state: StateDep, request: Request) -> list[TrialView]:
+    """Trials that no other beats in every objective, best first by the first one.
+
+    Bounds on any metric narrow the trials before: ``?max_latency_ms=8&min_val_accuracy=0.9`` answers "best under".
+    """
+    bounds = [(name, *_bound(name, text)) for name, text in request.query_params.multi_items()]
     with state.database.read() as session:
-        return [trial_view(trial) for trial in status.front(session, status.find_search(session, search_id))]
+        search = status.find_search(session, search_id)
+        return [trial_view(trial) for trial in status.front(session, search, [bound[1:] for bound in bounds])]
+
+
+def _bound(name: str, text: str) -> tuple[str, float, float]:
+    """(metric, lowest, highest) of one bound in the query."""
+    if name not in BOUNDS:
+        raise InvalidRequest(f"bound {name!r}; allowed: {', '.join(BOUNDS)}", pointer=f"/{name}")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InvalidRequest(f"{name} is {text!r:.100}; allowed: a finite number", pointer=f"/{name}")
+    side, metric = name.split("_", 1)
+    return (metric, -math.inf, value) if side == "max" else (metric, value, math.inf)
 
 
 @router.get("/{search_id}/finalists")
@@ -215,6 +240,21 @@ def get_finalists(search_id: str, _: Viewer, state: StateDep) -> list[FinalistVi
             sa.select(Finalist).where(Finalist.search_id == search_id).order_by(Finalist.number, Finalist.seed)
         )
         return [finalist_view(row) for row in rows]
+
+
+@router.get("/{search_id}/report")
+def get_report(search_id: str, _: Viewer, state: StateDep) -> Report:
+    """How much to believe of the search: baseline, noise, correlations, importance of decisions, cost."""
+    with state.database.read() as session:
+        return report(session, status.find_search(session, search_id))
+
+
+@router.get("/{search_id}/report.md", response_class=PlainTextResponse)
+def get_report_text(search_id: str, _: Viewer, state: StateDep) -> PlainTextResponse:
+    """The report as Markdown."""
+    with state.database.read() as session:
+        search = status.find_search(session, search_id)
+        return PlainTextResponse(markdown(report(session, search), search.name), media_type="text/markdown")
 
 
 @router.get("/{search_id}/strategy")

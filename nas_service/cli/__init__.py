@@ -12,6 +12,7 @@ import click
 
 from nas_service import __version__
 from nas_service.cli import catalogue, searches, server
+from nas_service.cli.replay import replay
 
 EXIT_FAILED, EXIT_UNREACHABLE, EXIT_REFUSED = 1, 3, 4
 
@@ -27,7 +28,7 @@ def nas(context: click.Context, url: str | None, token: str | None, output: str)
     context.obj = {"url": url, "token": token, "json": output == "json"}
 
 
-for command in (*server.COMMANDS, *searches.COMMANDS, *catalogue.COMMANDS):
+for command in (*server.COMMANDS, *searches.COMMANDS, *catalogue.COMMANDS, replay):
     nas.add_command(command)
 
 

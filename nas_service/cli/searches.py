@@ -191,6 +191,17 @@ def _steering(action: str, text: str) -> click.Command:
     return command
 
 
+@search.command("report")
+@click.argument("search_id")
+@click.pass_context
+def report(context: click.Context, search_id: str) -> None:
+    """Tell how much to believe of a search: baseline, noise, correlations, importance of decisions, cost."""
+    with connect(context) as client:
+        found = client.request("GET", f"/v1/searches/{search_id}/report")
+        text = "" if context.obj["json"] else client.request("GET", f"/v1/searches/{search_id}/report.md")
+    show(context, found, text)
+
+
 pause = _steering("pause", "Pause a search; running candidates stop at their next epoch, nothing is lost.")
 resume = _steering("resume", "Go on with a paused search.")
 cancel = _steering("cancel", "End a search; what was found stays.")

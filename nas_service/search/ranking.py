@@ -34,6 +34,40 @@ def pareto_front(points: Sequence[Sequence[float]]) -> list[int]:
     return sorted(front)
 
 
+def hypervolume(points: Sequence[Sequence[float]]) -> float:
+    """Volume that points dominate in the unit box, less is better; coordinates above 1 count as 1. 0 to 1.
+
+    By slices along the last coordinate, the front of each sliced again (While et al. 2006, hypervolume by slicing).
+    """
+    inside = [tuple(min(1.0, value) for value in point) for point in points]
+    if not inside:
+        return 0.0
+    if len(inside[0]) == 1:
+        return 1.0 - min(point[0] for point in inside)
+    levels = sorted({point[-1] for point in inside if point[-1] < 1.0})
+    total = 0.0
+    for low, high in zip(levels, [*levels[1:], 1.0], strict=True):
+        below = [point[:-1] for point in inside if point[-1] <= low]
+        total += (high - low) * hypervolume([below[i] for i in pareto_front(below)])
+    return total
+
+
+def scaled(points: Sequence[Sequence[float]]) -> list[tuple[float, ...]]:
+    """Points with every coordinate brought to 0 (the best of all) to 1 (the worst); 0 where all are equal."""
+    lows, highs = [min(axis) for axis in zip(*points, strict=True)], [max(axis) for axis in zip(*points, strict=True)]
+    return [
+        tuple((v - low) / (high - low) if high > low else 0.0 for v, low, high in zip(p, lows, highs, strict=True))
+        for p in points
+    ]
+
+
+def knee(points: Sequence[Sequence[float]]) -> int:
+    """Index of the point of the front that is farthest from the plane through the front's ends (Das 1999)."""
+    front = pareto_front(points)
+    places = scaled([points[i] for i in front])
+    return front[min(range(len(front)), key=lambda i: (sum(places[i]), i))]
+
+
 def completed(session: Session, search_id: str) -> list[Trial]:
     """Feasible completed trials of a search, in the order of their numbers."""
     query = sa.select(Trial).where(Trial.search_id == search_id, Trial.state == "completed").order_by(Trial.number)

@@ -107,10 +107,17 @@ def best_trial(session: Session, search: Search) -> Trial | None:
     return ranked[0] if ranked else None
 
 
-def front(session: Session, search: Search) -> list[Trial]:
-    """The Pareto front of the completed trials, in the order of the first objective."""
-    objectives = objectives_of(search)
-    trials = best_first(session, search.id, objectives)
+def front(session: Session, search: Search, bounds: Iterable[tuple[str, float, float]] = ()) -> list[Trial]:
+    """The Pareto front of the completed trials, in the order of the first objective.
+
+    ``bounds``: (metric, lowest, highest); a trial without the metric is out.
+    """
+    objectives, bounds = objectives_of(search), list(bounds)
+    trials = [
+        trial
+        for trial in best_first(session, search.id, objectives)
+        if all(low <= (trial.metrics.get(metric) or math.nan) <= high for metric, low, high in bounds)
+    ]
     indices = pareto_front([losses(t.values or (), objectives) for t in trials])
     return sorted((trials[i] for i in indices), key=lambda t: losses(t.values or (), objectives))
 

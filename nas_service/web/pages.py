@@ -27,6 +27,8 @@ from nas_service.cli.searches import duration, figure
 from nas_service.database.tables import SEARCH_ENDED, ArchitectureRow, Export, Finalist, Measurement, Search, Trial
 from nas_service.errors import NasError, NotFound
 from nas_service.search import status
+from nas_service.search.report import report
+from nas_service.search.report_text import sentences
 from nas_service.search.request import SearchRequest
 from nas_service.web.figures import figures, metric_title, trial_curve
 from search_spaces.architecture import Architecture
@@ -99,6 +101,15 @@ def search_page(request: Request, search_id: str, _: Viewer, state: StateDep) ->
     """One search, live."""
     with state.database.read() as session:
         return _page(request, state, "search.html", **_search_values(session, search_id))
+
+
+@router.get("/searches/{search_id}/report")
+def report_page(request: Request, search_id: str, _: Viewer, state: StateDep) -> HTMLResponse:
+    """How much to believe of a search."""
+    with state.database.read() as session:
+        search = status.find_search(session, search_id)
+        found = report(session, search)
+        return _page(request, state, "report.html", search=search, report=found, sentences=sentences(found))
 
 
 @router.get("/fragments/searches/{search_id}")
