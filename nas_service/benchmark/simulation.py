@@ -121,6 +121,8 @@ class Run:
     recommended: dict[int, int] = field(default_factory=dict)
     """Row that the strategy itself recommends, by networks trained: at BUDGETS and at the end."""
     proposals: int = 0
+    asked_scores: bool = False
+    """Whether the strategy looked at zero-cost scores."""
     overhead: list[float] = field(default_factory=list)
     """Seconds that the strategy took for each trial, to propose it and to observe its result."""
 
@@ -145,21 +147,31 @@ def simulate(
     simulated seconds are over does not count.
     """
     space = space_of(table)
-    given = None if scores == "absent" or not table.scores else space.scores(seed if scores == "shuffled" else None)
+    run = Run()
+    known = space.scores(seed if scores == "shuffled" else None) if scores != "absent" and table.scores else None
+
+    def given(architecture: Architecture) -> Mapping[str, float]:
+        assert known is not None
+        run.asked_scores = True
+        return known(architecture)
+
     trials = evaluations if seconds is None else None
-    problem = Problem(space.ask, (ACCURACY,), seed, trials, table.epochs if epochs is None else epochs, given, workers)
+    last = table.epochs if epochs is None else epochs
+    problem = Problem(space.ask, (ACCURACY,), seed, trials, last, None if known is None else given, workers)
     strategy = entry.make(entry.config() if config is None else config, problem)
     oracle = partial(table.value, seed=seed if noisy else None, epochs=epochs)
-    return _Simulation(space, strategy, problem, oracle).run(evaluations, seconds)
+    _Simulation(space, strategy, problem, oracle, run).go(evaluations, seconds)
+    return run
 
 
 class _Simulation:
     """The state of one simulated search."""
 
-    def __init__(self, space: TableSpace, strategy: Strategy, problem: Problem, oracle: Callable[[int], float]) -> None:
+    def __init__(
+        self, space: TableSpace, strategy: Strategy, problem: Problem, oracle: Callable[[int], float], run: Run
+    ) -> None:
         self._space, self._table, self._strategy, self._problem = space, space.table, strategy, problem
-        self._oracle = oracle
-        self._run = Run()
+        self._oracle, self._run = oracle, run
         self._running: dict[int, tuple[Question, ...]] = {}
         self._ends: list[tuple[float, int]] = []
         """(simulated second, trial) of the trials that run, a heap."""
@@ -173,7 +185,7 @@ class _Simulation:
         self._now = 0.0
         self._number = self._free = 0
 
-    def run(self, evaluations: int, seconds: float | None) -> Run:
+    def go(self, evaluations: int, seconds: float | None) -> None:
         found = self._run
         while len(found.rows) < evaluations:
             while (
@@ -190,7 +202,6 @@ class _Simulation:
         self._recommend()
         found.proposals = self._number
         found.overhead = [self._spent[number] for number in sorted(self._spent)]
-        return found
 
     def _propose(self) -> None:
         """One proposal through the chain: it runs, or it ends as a result that cost nothing."""
