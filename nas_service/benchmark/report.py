@@ -10,8 +10,9 @@ import numpy as np
 from nas_service.benchmark.plot import charts
 from nas_service.benchmark.simulation import BUDGETS
 from nas_service.benchmark.statistics import capped_mean, curve, headline, paired, standard_error
-from nas_service.benchmark.suite import Record
+from nas_service.benchmark.suite import MODES, Record
 from nas_service.benchmark.timing import TRIALS
+from nas_service.strategies import STRATEGIES
 from workers.tables import Floats, Table
 
 BEGIN, END = "<!-- made by nas benchmark: begin -->", "<!-- made by nas benchmark: end -->"
@@ -29,7 +30,7 @@ PUBLISHED_12_EPOCHS = (
 )
 NAS_BENCH_201 = "Dong and Yang, NAS-Bench-201, ICLR 2020; CIFAR-10, mean ± deviation"
 PUBLISHED_TO_OPTIMUM = (("random", "7,782"), ("regularised evolution", "563"), ("LaNAS", "247"), ("WeakNAS", "182"))
-WEAK_NAS = "Wu et al., WeakNAS, NeurIPS 2021; CIFAR-10, mean, every cell counted"
+WEAK_NAS = "Wu et al., WeakNAS, NeurIPS 2021; CIFAR-10, mean, every cell counted; quoted at second hand"
 
 OVERALL = (
     f"Headline: mean over tables and seeds of log10 of the normalised regret after {MAIN} networks, at least -3; "
@@ -57,9 +58,12 @@ Group = dict[tuple[str, str, str], list[Record]]
 
 
 def grouped(records: Sequence[Record]) -> Group:
-    """The runs by table, mode and strategy."""
+    """The runs by table, mode and strategy, in the order of the catalogues."""
+    modes, strategies = [mode.name for mode in MODES], list(STRATEGIES)
     found: Group = {}
-    for record in sorted(records, key=lambda r: r["seed"]):
+    for record in sorted(
+        records, key=lambda r: (r["table"], modes.index(r["mode"]), strategies.index(r["strategy"]), r["seed"])
+    ):
         found.setdefault((record["table"], record["mode"], record["strategy"]), []).append(record)
     return found
 
@@ -79,13 +83,13 @@ def document(
 ) -> tuple[str, dict[str, str]]:
     """The Markdown between the marks, and figures by the end of their file names."""
     group = grouped(records)
-    names = list(dict.fromkeys(record["strategy"] for record in records))
+    names = [name for name in STRATEGIES if any(record["strategy"] == name for record in records)]
     commits = sorted({record["commit"] for record in [*records, *timings] if record["commit"]})
     evaluations = max(record["evaluations"] for record in records)
     parts = [
         BEGIN,
         f"`{command}`",
-        f"Commit {', '.join(commits) or 'unknown'}; n is the number of seeds, 0 to n - 1, the same for all strategies.",
+        f"Commit {', '.join(commits) or 'unknown'}; n: seeds, from 0 on.",
         EACH,
     ]
     figures: dict[str, str] = {}
@@ -153,7 +157,7 @@ def _regret_table(chosen: Mapping[str, list[Record]], baseline: str) -> list[str
     length = max(run["evaluations"] for runs in chosen.values() for run in runs)
     budgets = [budget for budget in BUDGETS if budget <= length]
     main = min(MAIN, length)
-    against = regrets(chosen[baseline])[:, main - 1] if baseline in chosen else None
+    against = _at(chosen.get(baseline, []), main)
     rows = []
     for name, runs in chosen.items():
         points = regrets(runs)
@@ -165,13 +169,19 @@ def _regret_table(chosen: Mapping[str, list[Record]], baseline: str) -> list[str
             row.append(f"{mean:.0f} ({share:.0%})")
         tests = [run["test"][str(main)] for run in runs if str(main) in run["test"]]
         row.append(f"{np.mean(tests):.2f}" if tests else "")
-        same = against is not None and name != baseline and len(against) == len(points)
-        compared = paired(points[:, main - 1], against) if same and against is not None else None
+        own = _at(runs, main)
+        both = [seed for seed in own if seed in against and name != baseline]
+        compared = paired([own[seed] for seed in both], [against[seed] for seed in both]) if both else None
         row.append("" if compared is None else f"{compared.mean:+.3f}, {compared.share:.0%}, p {_p(compared.p)}")
         rows.append(row)
     heading = ["strategy", "n", *(f"regret at {budget}" for budget in budgets), f"own choice at {main}"]
     heading += ["to the optimum", "to the top 0.1 %", f"test at {main}", f"against {baseline} at {main}"]
     return [_markdown(heading, rows)]
+
+
+def _at(runs: Sequence[Record], networks: int) -> dict[int, float]:
+    """Regret by seed after so many networks."""
+    return {run["seed"]: float(curve(run["regret"], run["evaluations"])[networks - 1]) for run in runs}
 
 
 def _recommended(runs: Sequence[Record], at: int) -> str:

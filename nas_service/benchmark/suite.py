@@ -113,7 +113,9 @@ def key_of(record: Record) -> tuple[Any, ...]:
 
 
 def run_suite(asked: Suite, folder: Path, jobs: int, tell: Callable[[str], None]) -> list[Record]:
-    """All runs of the suite: those that ``folder`` has, and the others, which are added to it as they end."""
+    """Do the runs of the suite that ``folder`` lacks, and add them to it; all that it has then for these strategies
+    and tables, of more seeds or modes too where it was asked for them before.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     wanted: dict[tuple[Any, ...], tuple[str, Path, Mode, int]] = {}
     for strategy, path, mode, seed in _wanted(asked):
@@ -139,7 +141,19 @@ def run_suite(asked: Suite, folder: Path, jobs: int, tell: Callable[[str], None]
             file.flush()
             if done % 20 == 0 or done == len(todo):
                 tell(f"{done} of {len(todo)} chunks")
-    return [found[key] for key in wanted]
+    return [record for record in found.values() if _belongs(record, asked)]
+
+
+def _belongs(record: Record, asked: Suite) -> bool:
+    """Whether a recorded run is one that the suite could ask for, of the code as it is; its seed does not matter."""
+    return (
+        record["strategy"] in asked.strategies
+        and record["code"] == code_of(STRATEGIES[record["strategy"]])
+        and record["table"] in [load_table(path).name for path in asked.tables]
+        and record["mode"] in [mode.name for mode in MODES]
+        and record["evaluations"] in (asked.evaluations, 0)
+        and record["workers"] in (asked.workers, 1)
+    )
 
 
 def stored(folder: Path, name: str = RUNS) -> Iterator[Record]:
