@@ -36,6 +36,7 @@ def benchmark(**options: Any) -> None:
 
     strategies = options["strategies"] or list(STRATEGIES)
     _known("strategies", strategies, list(STRATEGIES))
+    _known("baseline", [options["baseline"]], list(STRATEGIES))
     _known("modes", options["modes"], [mode.name for mode in MODES])
     try:
         paths = find_tables(options["tables"])

@@ -206,6 +206,7 @@ def test_command(call: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["--strategies", "magic"], "--strategies: 'magic'; allowed: random"),
+        (["--baseline", "magic"], "--baseline: 'magic'; allowed: random"),
         (["--modes", "quietly"], "--modes: 'quietly'; allowed: exact"),
         (["--tables", "/nowhere"], "no tables; allowed"),
     ],
