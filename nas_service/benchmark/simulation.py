@@ -37,9 +37,10 @@ Scores = Literal["absent", "given", "shuffled"]
 class TableSpace:
     """A table as a search space: poses its questions, and remembers architectures, their names and rows."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, ask: Callable[[Choose], Architecture] | None = None) -> None:
+        """``ask`` is a space that asks the table's decisions; None: the one that the table names, if it does."""
         self.table = table
-        self._ask = None if table.space is None else SPACES[table.space].bound(TASK)
+        self._ask = SPACES[table.space].bound(TASK) if ask is None and table.space is not None else ask
         self._known: dict[Answers, tuple[Architecture, str, int | None]] = {}
         self._rows: dict[int, int | None] = {}
         """By the identity of the architecture, which ``_known`` keeps."""
@@ -139,6 +140,7 @@ def simulate(
     workers: int = 1,
     epochs: int | None = None,
     seconds: float | None = None,
+    space: TableSpace | None = None,
 ) -> Run:
     """One search of a strategy on a table, until ``evaluations`` networks were trained or ``seconds`` are over.
 
@@ -146,7 +148,7 @@ def simulate(
     them, which the seed picks; with ``epochs`` what the table has after fewer than all. What still runs when the
     simulated seconds are over does not count.
     """
-    space = space_of(table)
+    space = space_of(table) if space is None else space
     run = Run()
     known = space.scores(seed if scores == "shuffled" else None) if scores != "absent" and table.scores else None
 

@@ -17,7 +17,7 @@ TRIALS = (100, 1_000, 10_000)
 DECISIONS, OPTIONS = 20, tuple(range(5))
 TIMED = 9
 """Proposals that the median is taken of, each with its result told."""
-LIMIT = 300.0
+LIMIT = 120.0
 """Seconds after which the results before the timed proposals are too many to be told."""
 NETWORK = Architecture(TASK, (Node("classifier", (0,)),))
 
