@@ -18,6 +18,7 @@ from workers.tables import Floats, Table
 BEGIN, END = "<!-- made by nas benchmark: begin -->", "<!-- made by nas benchmark: end -->"
 MAIN = 100
 """Networks trained at which strategies are compared."""
+PARALLEL = ", parallel"
 LOWEST = 0.001
 """Points below which a figure draws no difference."""
 
@@ -45,12 +46,13 @@ EACH = (
     "runs that did. Test: accuracy of the best observed. Against: mean difference of regret over equal seeds, share of "
     "seeds that are better, ties half, and p of Wilcoxon's signed-rank test. Exact: a result is the mean of all "
     "trainings in the table; noisy: one of them. Scores: zero-cost scores of the table are given, shuffled: those of "
-    "other networks; only strategies that look at them are run. Parallel: simulated workers, asynchronous. Seconds: "
+    "other networks; only strategies that look at them are run. Parallel: simulated workers, asynchronous; × serial: "
+    "mean regret as a multiple of that with one worker. Seconds: "
     "12-epoch trainings until so many simulated seconds are over."
 )
 TIMING = (
-    f"Median of {TIMED} proposals, the result of each told, after so many trials on a made-up space of 20 decisions with "
-    f"5 options. Too slow: the results before could not be told in {LIMIT:g} s."
+    f"Median of {TIMED} proposals, the result of each told, after so many trials on a made-up space of 20 decisions "
+    f"with 5 options. Too slow: the results before could not be told in {LIMIT:g} s."
 )
 
 Group = dict[tuple[str, str, str], list[Record]]
@@ -101,12 +103,14 @@ def document(
         for mode in dict.fromkeys(mode for name, mode, _ in group if name == table.name):
             chosen = {name: group[table.name, mode, name] for name in names if (table.name, mode, name) in group}
             if all(run["evaluations"] for runs in chosen.values() for run in runs):
-                parts += [f"### {table.name}: {mode}", *_regret_table(chosen, baseline)]
+                serial = {name: group.get((table.name, mode.removesuffix(PARALLEL), name), []) for name in chosen}
+                alone = serial if mode.endswith(PARALLEL) else {}
+                parts += [f"### {table.name}: {mode}", _regret_table(chosen, baseline, alone)]
                 if table.space == "nasbench201" and mode == "exact":
                     parts.append(_published(PUBLISHED_TO_OPTIMUM, "networks trained to the optimum", WEAK_NAS))
                 panels.append((mode, {name: regrets(runs).mean(axis=0).tolist() for name, runs in chosen.items()}))
             else:
-                parts += [f"### {table.name}: {mode}", *_seconds_table(chosen)]
+                parts += [f"### {table.name}: {mode}", _seconds_table(chosen)]
                 if table.space == "nasbench201" and mode == "12,000 s":
                     parts.append(_published(PUBLISHED_12_EPOCHS, "test accuracy", NAS_BENCH_201))
         if panels:
@@ -152,8 +156,8 @@ def _overall(group: Group, names: Sequence[str], tables: Mapping[str, Table], ev
     ]
 
 
-def _regret_table(chosen: Mapping[str, list[Record]], baseline: str) -> list[str]:
-    """A row a strategy, of runs whose budget is networks trained."""
+def _regret_table(chosen: Mapping[str, list[Record]], baseline: str, serial: Mapping[str, list[Record]]) -> str:
+    """A row a strategy, of runs whose budget is networks trained; ``serial`` are the same with one worker."""
     length = max(run["evaluations"] for runs in chosen.values() for run in runs)
     budgets = [budget for budget in BUDGETS if budget <= length]
     main = min(MAIN, length)
@@ -172,11 +176,15 @@ def _regret_table(chosen: Mapping[str, list[Record]], baseline: str) -> list[str
         own = _at(runs, main)
         both = [seed for seed in own if seed in against and name != baseline]
         compared = paired([own[seed] for seed in both], [against[seed] for seed in both]) if both else None
+        before = _at(serial.get(name, []), main)
+        ratio = [(own[seed], before[seed]) for seed in own if seed in before]
+        below = sum(one for _, one in ratio)
+        row.append(f"{sum(many for many, _ in ratio) / below:.2f}" if below else "")
         row.append("" if compared is None else f"{compared.mean:+.3f}, {compared.share:.0%}, p {_p(compared.p)}")
         rows.append(row)
     heading = ["strategy", "n", *(f"regret at {budget}" for budget in budgets), f"own choice at {main}"]
-    heading += ["to the optimum", "to the top 0.1 %", f"test at {main}", f"against {baseline} at {main}"]
-    return [_markdown(heading, rows)]
+    heading += ["to the optimum", "to the top 0.1 %", f"test at {main}", "× serial", f"against {baseline} at {main}"]
+    return _markdown(heading, rows)
 
 
 def _at(runs: Sequence[Record], networks: int) -> dict[int, float]:
@@ -190,7 +198,7 @@ def _recommended(runs: Sequence[Record], at: int) -> str:
     return f"{np.mean(found):.3f} ± {standard_error(found):.3f}" if found else ""
 
 
-def _seconds_table(chosen: Mapping[str, list[Record]]) -> list[str]:
+def _seconds_table(chosen: Mapping[str, list[Record]]) -> str:
     """A row a strategy, of runs whose budget is simulated seconds."""
     rows = []
     for name, runs in chosen.items():
@@ -198,7 +206,7 @@ def _seconds_table(chosen: Mapping[str, list[Record]]) -> list[str]:
         trained = np.mean([run["trained"] for run in runs])
         accuracy = [f"{np.mean(tests):.2f}", f"{np.std(tests, ddof=1):.2f}", f"{standard_error(tests):.3f}"]
         rows.append([name, str(len(runs)), f"{trained:.0f}", *(accuracy if len(tests) > 1 else ["", "", ""])])
-    return [_markdown(["strategy", "n", "networks trained", "test accuracy", "deviation", "error of the mean"], rows)]
+    return _markdown(["strategy", "n", "networks trained", "test accuracy", "deviation", "error of the mean"], rows)
 
 
 def _timing_table(timings: Sequence[Record]) -> list[str]:

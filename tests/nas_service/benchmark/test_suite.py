@@ -162,6 +162,17 @@ def test_document_is_made_in_place_and_again(tmp_path: Path) -> None:
     assert (BEGIN in before, END in before) == (True, True)
 
 
+def test_parallel_runs_stand_beside_serial_ones(tmp_path: Path) -> None:
+    path = stored_table(tmp_path)
+    modes = tuple(mode for mode in MODES if mode.name in ("exact", "exact, parallel"))
+    records = run_suite(Suite((path,), ("evolution",), modes, 4, evaluations=60), tmp_path, 1, quiet)
+    table = load_table(path)
+    text, _ = document(records, [], {table.name: table}, "random", "")
+    last = {mode.name: [curve(r["regret"], 60)[-1] for r in records if r["mode"] == mode.name] for mode in modes}
+    assert f"| {sum(last['exact, parallel']) / sum(last['exact']):.2f} |" in text.split("exact, parallel")[1]
+    assert "× serial |" not in text.split("exact, parallel")[0]
+
+
 def test_charts_are_drawn_to_scale() -> None:
     drawn = charts([("one <table>", {"a": [1.0, 0.1], "b": [10.0, 0.0]})], "x", "y", floor=0.1)
     lines = [line for line in drawn.splitlines() if line.startswith("<polyline")]
