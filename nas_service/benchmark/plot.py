@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 PALETTE = ("#3b82f6", "#d97706", "#059669", "#dc2626", "#7c3aed", "#0891b2", "#be185d", "#65a30d", "#475569", "#a16207")
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM, GAP = 380, 260, 52, 30, 40, 30
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM, GAP = 380, 260, 52, 30, 40, 50
 LEGEND = 20
 
 
