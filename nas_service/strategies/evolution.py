@@ -29,14 +29,14 @@ from search_spaces.choose import Choose, Question, crossed, mutated, sample
 
 
 class EvolutionConfig(StrategyConfig):
-    """Options of regularised evolution. 20 and 5 suit a few hundred trials; the paper has 100 and 25 for 20,000."""
+    """Options of regularised evolution. 20 and 10 suit a few hundred trials; the paper has 100 and 25 for 20,000."""
 
     population: int = Field(20, ge=2, le=10_000, description="How many of the latest results can be parents.")
-    sample: int = Field(5, ge=1, le=10_000, description="How many of them, drawn at random, compete to be the parent.")
+    sample: int = Field(10, ge=1, le=10_000, description="How many of them, drawn at random, compete to be the parent.")
     initial: int = Field(10, ge=1, le=10_000, description="Random trials before the first child.")
     mutations: int = Field(1, ge=1, le=100, description="How many decisions a child changes.")
     crossover: float = Field(
-        0.0, ge=0, le=1, description="Share of children whose answers come from two parents, before they are changed."
+        0.5, ge=0, le=1, description="Share of children whose answers come from two parents, before they are changed."
     )
     candidates: int = Field(
         5,
