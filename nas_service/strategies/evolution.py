@@ -33,13 +33,15 @@ class EvolutionConfig(StrategyConfig):
 
     population: int = Field(20, ge=2, le=10_000, description="How many of the latest results can be parents.")
     sample: int = Field(10, ge=1, le=10_000, description="How many of them, drawn at random, compete to be the parent.")
-    initial: int = Field(10, ge=1, le=10_000, description="Random trials before the first child.")
+    initial: int | None = Field(
+        None, ge=1, le=10_000, description="Random trials before the first child; left empty, 10, at most a population."
+    )
     mutations: int = Field(1, ge=1, le=100, description="How many decisions a child changes.")
     crossover: float = Field(
         0.5, ge=0, le=1, description="Share of children whose answers come from two parents, before they are changed."
     )
     candidates: int = Field(
-        5,
+        3,
         ge=1,
         le=1000,
         description="Children drawn for a trial where the search has zero-cost scores: the best by them is trained.",
@@ -81,6 +83,7 @@ class RegularisedEvolution:
 
     def __init__(self, config: EvolutionConfig, problem: Problem) -> None:
         self._config = config
+        self._initial = min(10, config.population) if config.initial is None else config.initial
         self._problem = problem
         self._population: deque[ObservedTrial] = deque(maxlen=config.population)
         self._seen: set[str] = set()
@@ -95,7 +98,7 @@ class RegularisedEvolution:
     def _child(self, number: int, running: Proposed) -> Child:
         """The most promising of some new children; the last one drawn where none is new."""
         rng = stream(self._problem.seed, number)
-        population = [] if number < self._config.initial else list(self._population)
+        population = [] if number < self._initial else list(self._population)
         wanted = 1 if self._problem.scores is None else self._config.candidates
         taken = self._seen | signatures(running)
         new: list[Child] = []

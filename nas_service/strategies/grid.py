@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from nas_service.strategies.decisions import check_version, stream
+from nas_service.strategies.decisions import answering, asked, check_version, stream
 from nas_service.strategies.protocol import NONE_RUNNING, Figures, ObservedTrial, Problem, Proposed, StrategyConfig
 from search_spaces.choose import Choose, Question, T, position
 
@@ -44,7 +44,7 @@ class Grid:
             taken = rng.choice(left)
             return options[taken[-1]]
 
-        return choose
+        return answering(asked(self._problem, choose))
 
     def observe(self, trial: ObservedTrial) -> Figures | None:
         close(trial.questions, self._closed)

@@ -48,6 +48,10 @@ class Generations(NSGAIISampler):
     def get_population(self, study: Study, generation: int) -> list[FrozenTrial]:
         return self._completed(study)[generation * self._size : (generation + 1) * self._size]
 
+    def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
+        """In the order that they ended, whether Optuna selects them now or remembers them."""
+        return sorted(super().get_parent_population(study, generation), key=lambda parent: parent.number)
+
     @property
     def _size(self) -> int:
         assert self.population_size is not None
