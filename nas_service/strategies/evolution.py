@@ -72,6 +72,7 @@ class Child:
 class RegularisedEvolution:
     """The parent is the best of a random sample of the latest results; the child differs from it in one decision.
 
+    A share ``crossover`` of the children is crossed first: each answer is that of one of two such parents, by a coin.
     Only trials with a result become parents: infeasible and failed ones are remembered as tried, no more. A pruned
     trial loses against every completed one. With several objectives the better one has the lower non-dominated front,
     then the larger crowding distance. The first ``initial`` trials are random. With ``inherit_weights`` a child

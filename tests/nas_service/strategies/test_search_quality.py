@@ -10,9 +10,9 @@ from strategy_tables import Table, conditional, nas_bench_201, nas_bench_macro, 
 
 from nas_service.strategies.evolution import EvolutionConfig
 
-LEARNING = ("tpe", "evolution", "rl")
+LEARNING = ("tpe", "evolution", "local", "rl")
 SEEDS = range(10)
-RUNS = {"tpe": 3, "evolution": 16, "rl": 3}
+RUNS = {"tpe": 3, "evolution": 16, "local": 16, "rl": 3}
 """Seeds on the large tables: as many as seconds allow."""
 SIGNIFICANT = 2.26
 """Student's t for p < 0.05, two-sided, 9 degrees of freedom."""
