@@ -156,8 +156,9 @@ class RlController:
     def _elite(self) -> list[Path]:
         """The best distinct trials with a result, best first."""
         keys = classes(self._trials, self._problem.objectives)
-        new = [i for i in range(len(keys)) if not self._repeats[i] and keys[i][0] < 2.0]
-        return [self._paths[i] for i in sorted(new, key=lambda i: keys[i])[: self._constants.elite]]
+        new = [i for i in range(len(keys)) if not self._repeats[i]]
+        found = [i for i in sorted(new, key=lambda i: keys[i]) if has_result(self._trials[i], self._problem.objectives)]
+        return [self._paths[i] for i in found[: self._constants.elite]]
 
     def _probability(self, path: Path) -> float:
         with torch.no_grad():

@@ -198,7 +198,7 @@ def test_ppo_takes_several_steps_until_the_policy_has_moved() -> None:
         return figures[-1]["step"]
 
     assert steps() == EPOCHS
-    assert steps(learning_rate=1.0, head_learning_rate=1.0) == 1
+    assert steps(learning_rate=0.05, head_learning_rate=0.05) == 1
 
 
 def test_ppo_gains_nothing_beyond_the_clip() -> None:
