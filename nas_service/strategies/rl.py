@@ -125,7 +125,8 @@ class RlController:
             log_policy, entropies = self._controller.judge([*window, *imitated])
             recent, entropy = log_policy[: len(window)], entropies[: len(window)].sum() / decisions
             before = recent.detach() if before is None else before
-            if float((before - recent.detach()).mean()) > KL_STOP:
+            moved = recent.detach() - before
+            if float((moved.exp() - 1 - moved).mean()) > KL_STOP:  # an estimate of KL that is never negative
                 break
             loss = -self._gain(recent, before, advantages) - constants.entropy * entropy
             if imitated:
