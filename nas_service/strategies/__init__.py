@@ -7,6 +7,10 @@ from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 
 from nas_service.strategies.evolution import EvolutionConfig, RegularisedEvolution
+from nas_service.strategies.gp import GpConfig, gp
+from nas_service.strategies.grid import Grid, GridConfig
+from nas_service.strategies.local import LocalConfig, LocalSearch
+from nas_service.strategies.nsga2 import Nsga2Config, nsga2
 from nas_service.strategies.protocol import (
     Figures,
     Objective,
@@ -17,7 +21,8 @@ from nas_service.strategies.protocol import (
     StrategyEntry,
 )
 from nas_service.strategies.random import RandomConfig, RandomSearch
-from nas_service.strategies.rl import RlConfig, RlController
+from nas_service.strategies.rl import RlController
+from nas_service.strategies.rl_presets import RlConfig
 from nas_service.strategies.tpe import TpeConfig, tpe
 
 __all__ = [
@@ -41,6 +46,13 @@ BUILT_IN = (
         RandomSearch,
     ),
     StrategyEntry(
+        "grid",
+        "Every sample of the space once, in a random order: for spaces that fit the budget.",
+        "exhaustive search, as Optuna's brute force",
+        GridConfig,
+        Grid,
+    ),
+    StrategyEntry(
         "tpe",
         "Models which decisions good trials share, with Optuna's multivariate TPE.",
         "Bergstra et al., NeurIPS 2011; Optuna",
@@ -48,11 +60,32 @@ BUILT_IN = (
         tpe,
     ),
     StrategyEntry(
+        "gp",
+        "Optuna's Gaussian process with expected improvement: slow, and weaker on choices than on numbers.",
+        "Snoek et al., NeurIPS 2012, arXiv 1206.2944; Optuna",
+        GpConfig,
+        gp,
+    ),
+    StrategyEntry(
+        "nsga2",
+        "Optuna's genetic algorithm for several objectives: crosses and mutates a population.",
+        "Deb et al., IEEE Transactions on Evolutionary Computation 6, 2002; Optuna",
+        Nsga2Config,
+        nsga2,
+    ),
+    StrategyEntry(
         "evolution",
         "Mutates the best of a few recent trials and forgets the oldest.",
         "Real et al., AAAI 2019, arXiv 1802.01548",
         EvolutionConfig,
         RegularisedEvolution,
+    ),
+    StrategyEntry(
+        "local",
+        "Steps to the first neighbour that is better; from a local optimum, on from the next best trial.",
+        "White et al., UAI 2021, arXiv 2005.02960",
+        LocalConfig,
+        LocalSearch,
     ),
     StrategyEntry(
         "rl",

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from search_spaces.choose import Choose, Question, T, position
 
+Path = list[tuple[int, int, int]]
+"""A sample as the controller reads it: for each question its first row, how many options it has, which was taken."""
+
 GROWING = ("embedding", "weight", "bias")
 """Tables with a row for each option of each question; they grow as the space asks new questions."""
 
@@ -117,21 +120,20 @@ class Controller:
     def _squashed(self, logits: Tensor) -> Tensor:
         return logits if self._shape.tanh is None else self._shape.tanh * torch.tanh(logits)
 
-    def judge(self, samples: Sequence[Sequence[Question]]) -> tuple[Tensor, Tensor]:
-        """Log-probability of each sample, and mean entropy of its decisions in nats: ``[len(samples)]`` each."""
-        paths = [[q for q in sample if len(q.options) > 1] for sample in samples]
+    def path(self, sample: Sequence[Question]) -> Path:
+        """A sample in terms of the tables' rows. The questions must have been learned."""
+        wide = [q for q in sample if len(q.options) > 1]
+        return [
+            (self._rows[question_key(q.name, q.options)], len(q.options), position(q.options, q.answer)) for q in wide
+        ]
+
+    def judge(self, paths: Sequence[Path]) -> tuple[Tensor, Tensor]:
+        """Log-probability of each sample, and the sum of the entropies of its decisions in nats: ``[len(paths)]``."""
         steps = max([len(path) for path in paths] + [1])
-        widest = max([len(q.options) for path in paths for q in path] + [1])
-        start = torch.zeros(len(paths), steps, dtype=torch.long)
-        size = torch.ones(len(paths), steps, dtype=torch.long)
-        answer = torch.zeros(len(paths), steps, dtype=torch.long)
-        asked = torch.zeros(len(paths), steps)
-        for i, path in enumerate(paths):
-            for j, q in enumerate(path):
-                start[i, j] = self._rows[question_key(q.name, q.options)]
-                size[i, j] = len(q.options)
-                answer[i, j] = position(q.options, q.answer)
-                asked[i, j] = 1.0
+        widest = max([size for path in paths for _, size, _ in path] + [1])
+        padded = torch.tensor([[*path, *[(0, 1, 0)] * (steps - len(path))] for path in paths])  # [samples, steps, 3]
+        start, size, answer = padded.unbind(-1)
+        asked = size > 1
         before = torch.zeros_like(start)
         before[:, 1:] = (start + answer)[:, :-1]
         hidden, _ = self._lstm(self._tables["embedding"][before])  # [samples, steps, hidden]
@@ -142,7 +144,7 @@ class Controller:
         log_policy = torch.log_softmax(logits.masked_fill(absent, -1e9), -1)
         chosen = log_policy.gather(-1, answer[:, :, None])[..., 0] * asked
         entropy = -(log_policy.exp() * log_policy).sum(-1) * asked
-        return chosen.sum(1), entropy.sum(1) / asked.sum(1).clamp(min=1)
+        return chosen.sum(1), entropy.sum(1)
 
     def descend(self, loss: Tensor, learning_rate: Callable[[str], float]) -> None:
         """One step of Adam on ``loss``; ``learning_rate(name)`` is that of a weight, "bias" for the heads' biases."""

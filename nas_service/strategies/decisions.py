@@ -26,7 +26,12 @@ def asked(problem: Problem, choose: Choose) -> tuple[Question, ...]:
 
 def answering(questions: Sequence[Question]) -> Choose:
     """Chooser that repeats the answers of ``questions``."""
-    return replay({question.name: question.answer for question in questions})
+    return replay(decided(questions))
+
+
+def decided(questions: Sequence[Question]) -> dict[str, Scalar]:
+    """The decisions: answers by name."""
+    return {question.name: question.answer for question in questions}
 
 
 def signature(questions: Sequence[Question]) -> str:

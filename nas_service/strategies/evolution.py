@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from nas_service.strategies.decisions import (
     answering,
+    asked,
     check_version,
+    decided,
     signature,
+    signatures,
     stream,
     trials_from_json,
     trials_to_json,
-    unseen,
 )
 from nas_service.strategies.merit import classes, has_result
 from nas_service.strategies.protocol import NONE_RUNNING, Figures, ObservedTrial, Problem, Proposed, StrategyConfig
-from search_spaces.choose import Choose, Question, mutated, sample
+from search_spaces.choose import Choose, Question, crossed, mutated, sample
 
 
 class EvolutionConfig(StrategyConfig):
-    """Options of regularised evolution. 20 and 5 suit a few hundred trials; the paper has 100 and 25 for 20,000."""
+    """Options of regularised evolution. 20 and 10 suit a few hundred trials; the paper has 100 and 25 for 20,000."""
 
     population: int = Field(20, ge=2, le=10_000, description="How many of the latest results can be parents.")
-    sample: int = Field(5, ge=1, le=10_000, description="How many of them, drawn at random, compete to be the parent.")
+    sample: int = Field(10, ge=1, le=10_000, description="How many of them, drawn at random, compete to be the parent.")
+    initial: int | None = Field(
+        None, ge=1, le=10_000, description="Random trials before the first child; left empty, 10, at most a population."
+    )
     mutations: int = Field(1, ge=1, le=100, description="How many decisions a child changes.")
+    crossover: float = Field(
+        0.5, ge=0, le=1, description="Share of children whose answers come from two parents, before they are changed."
+    )
+    candidates: int = Field(
+        3,
+        ge=1,
+        le=1000,
+        description="Children drawn for a trial where the search has zero-cost scores: the best by them is trained.",
+    )
     attempts: int = Field(
         50, ge=1, le=1000, description="Children drawn in search of one that was not tried before; 1 allows repeats."
     )
@@ -42,48 +61,77 @@ class EvolutionConfig(StrategyConfig):
         return self
 
 
+@dataclass(frozen=True)
+class Child:
+    """A sample, and the trial that it was made of; None for a random one."""
+
+    questions: tuple[Question, ...]
+    parent: int | None
+
+
 class RegularisedEvolution:
     """The parent is the best of a random sample of the latest results; the child differs from it in one decision.
 
+    A share ``crossover`` of the children is crossed first: each answer is that of one of two such parents, by a coin.
     Only trials with a result become parents: infeasible and failed ones are remembered as tried, no more. A pruned
     trial loses against every completed one. With several objectives the better one has the lower non-dominated front,
-    then the larger crowding distance. The first ``population`` trials are random. With ``inherit_weights`` a child
+    then the larger crowding distance. The first ``initial`` trials are random. With ``inherit_weights`` a child
     starts from its parent's weights (Chen et al. 2016, Net2Net): its result is then one of more epochs than its own.
+
+    Where the problem has zero-cost scores, ``candidates`` children are drawn and the best by them is proposed (the
+    move proposal of Abdelfattah et al., ICLR 2021, arXiv 2101.08134).
     """
 
     def __init__(self, config: EvolutionConfig, problem: Problem) -> None:
         self._config = config
+        self._initial = min(10, config.population) if config.initial is None else config.initial
         self._problem = problem
         self._population: deque[ObservedTrial] = deque(maxlen=config.population)
         self._seen: set[str] = set()
 
     def propose(self, number: int, running: Proposed = NONE_RUNNING) -> Choose:
-        return answering(self._child(number, running)[0])
+        return answering(self._child(number, running).questions)
 
     def parent(self, number: int, running: Proposed = NONE_RUNNING) -> int | None:
         """The trial whose child trial ``number`` is, where children inherit."""
-        return self._child(number, running)[1] if self._config.inherit_weights else None
+        return self._child(number, running).parent if self._config.inherit_weights else None
 
-    def _child(self, number: int, running: Proposed) -> tuple[tuple[Question, ...], int | None]:
-        """The sample for trial ``number`` and the trial that it was made of, None for a random one."""
+    def _child(self, number: int, running: Proposed) -> Child:
+        """The most promising of some new children; the last one drawn where none is new."""
         rng = stream(self._problem.seed, number)
-        population = list(self._population)
-
-        parents: list[int | None] = []
-
-        def draw(attempt: int) -> Choose:
-            if number < self._config.population or not population:
-                parents.append(None)
-                return sample(rng)
-            rivals = rng.sample(population, min(self._config.sample, len(population)))
-            keys = classes(rivals, self._problem.objectives)
-            parent = rivals[min(range(len(rivals)), key=lambda i: keys[i])]
-            parents.append(parent.number)
+        population = [] if number < self._initial else list(self._population)
+        wanted = 1 if self._problem.scores is None else self._config.candidates
+        taken = self._seen | signatures(running)
+        new: list[Child] = []
+        for attempt in range(self._config.attempts):
             # A parent whose neighbours were all tried needs larger steps.
-            changes = self._config.mutations + attempt // 10
-            return mutated(parent.questions, rng, changes)
+            child = self._drawn(population, rng, self._config.mutations + attempt // 10)
+            key = signature(child.questions)
+            if key not in taken:
+                taken.add(key)
+                new.append(child)
+            if len(new) == wanted:
+                break
+        if len(new) < 2 or self._problem.scores is None:
+            return new[0] if new else child
+        architectures = [self._problem.ask(answering(each.questions)) for each in new]
+        return new[best_by_scores([self._problem.scores(each) for each in architectures])]
 
-        return unseen(self._problem, draw, self._seen, self._config.attempts, running), parents[-1]
+    def _drawn(self, population: list[ObservedTrial], rng: random.Random, changes: int) -> Child:
+        if not population:
+            return Child(asked(self._problem, sample(rng)), None)
+        first = self._selected(population, rng)
+        questions = first.questions
+        if self._config.crossover > rng.random():
+            second = self._selected(population, rng)
+            questions = asked(self._problem, crossed(decided(questions), decided(second.questions), rng))
+        return Child(asked(self._problem, mutated(questions, rng, changes)), first.number)
+
+    def _selected(self, population: list[ObservedTrial], rng: random.Random) -> ObservedTrial:
+        """The best of a random few."""
+        rivals = rng.sample(population, min(self._config.sample, len(population)))
+        keys = classes(rivals, self._problem.objectives)
+        return rivals[min(range(len(rivals)), key=lambda i: keys[i])]
 
     def observe(self, trial: ObservedTrial) -> Figures | None:
         self._seen.add(signature(trial.questions))
@@ -99,3 +147,15 @@ class RegularisedEvolution:
         check_version(snapshot, "evolution", 1)
         self._population = deque(trials_from_json(snapshot["population"]), maxlen=self._config.population)
         self._seen = set(snapshot["seen"])
+
+
+def best_by_scores(scores: Sequence[Mapping[str, float]]) -> int:
+    """Index of the candidate with the best sum of the logarithms of its ranks, 1 for the best by a score.
+
+    Ranks need no scale; a score that could not be computed is the worst.
+    """
+    names = sorted({name for each in scores for name in each})
+    table = np.array([[each.get(name, math.nan) for name in names] for each in scores])
+    table = np.where(np.isnan(table), -math.inf, table)
+    better = (table[:, None, :] < table[None, :, :]).sum(axis=1)  # [candidates, scores]
+    return int(np.log(better + 1).sum(axis=1).argmin())

@@ -21,7 +21,7 @@ from nas_service.strategies.decisions import (
     trials_to_json,
     unseen,
 )
-from nas_service.strategies.merit import has_result, losses
+from nas_service.strategies.merit import classes, has_result, losses
 from nas_service.strategies.protocol import NONE_RUNNING, Figures, ObservedTrial, Problem, Proposed
 from search_spaces.choose import Choose, Question, T, mutated, position
 
@@ -43,20 +43,34 @@ class OptunaStrategy:
       infeasible by more than any other.
     """
 
-    def __init__(self, kind: str, problem: Problem, sampler: Callable[[int], BaseSampler], attempts: int) -> None:
-        """``sampler(seed)`` makes the sampler; ``attempts`` bounds its draws for a proposal; 1 allows repeats."""
+    def __init__(
+        self,
+        kind: str,
+        problem: Problem,
+        sampler: Callable[[int], BaseSampler],
+        attempts: int,
+        memory: int | None = None,
+    ) -> None:
+        """``sampler(seed)`` makes the sampler; ``attempts`` bounds its draws for a proposal; 1 allows repeats.
+
+        With ``memory`` the sampler is shown that many trials: the best half and the latest half.
+        """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._kind = kind
         self._problem = problem
         self._sampler = sampler
         self._attempts = attempts
+        self._memory = memory
         self._clear()
 
     def _clear(self) -> None:
-        self._study = optuna.create_study(directions=[goal.direction for goal in self._problem.objectives])
+        self._study = self._empty()
         self._running: dict[int, int] = {}  # trial number -> number in the study
         self._observed: list[ObservedTrial] = []
         self._seen: set[str] = set()
+
+    def _empty(self) -> optuna.Study:
+        return optuna.create_study(directions=[goal.direction for goal in self._problem.objectives])
 
     def propose(self, number: int, running: Proposed = NONE_RUNNING) -> Choose:
         self._set_running(running)
@@ -87,12 +101,25 @@ class OptunaStrategy:
 
     def _asked(self, seed: int) -> tuple[Question, ...]:
         """One answer of the sampler, from what was observed and what runs. The trial it takes is ended as FAIL."""
-        self._study.sampler = self._sampler(seed)
-        trial = self._study.ask()
+        study = self._study if self._memory is None else self._excerpt(self._memory)
+        study.sampler = self._sampler(seed)
+        trial = study.ask()
         try:
             return asked(self._problem, suggesting(trial))
         finally:
-            self._study.tell(trial, state=TrialState.FAIL)
+            study.tell(trial, state=TrialState.FAIL)
+
+    def _excerpt(self, memory: int) -> optuna.Study:
+        """A study of ``memory`` of the trials that ended, and of all that run."""
+        keys = classes(self._observed, self._problem.objectives)
+        best = sorted(range(len(keys)), key=lambda i: keys[i])[: memory // 2]
+        latest = [i for i in reversed(range(len(keys))) if i not in best][: memory - len(best)]
+        study = self._empty()
+        for i in sorted([*best, *latest]):
+            study.add_trial(told(self._observed[i], self._problem))
+        for number in self._running.values():
+            study.add_trial(self._study.get_trials(deepcopy=False)[number])
+        return study
 
     def _withdraw(self, number: int) -> None:
         """End the running trial ``number`` as FAIL, which samplers ignore."""

@@ -1,15 +1,15 @@
-"""An LSTM controller trained by REINFORCE (Williams, 1992), as in Zoph and Le, ICLR 2017, arXiv 1611.01578."""
+"""An LSTM controller trained by REINFORCE (Williams, 1992), as in Zoph and Le, ICLR 2017, arXiv 1611.01578, or by PPO
+(Schulman et al., 2017, arXiv 1707.06347), as in Zoph et al., CVPR 2018, arXiv 1707.07012."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
+from torch import Tensor
 
-from nas_service.strategies.controller import Controller, Shape
+from nas_service.strategies.controller import Controller, Path
 from nas_service.strategies.decisions import (
     answering,
     check_version,
@@ -20,94 +20,36 @@ from nas_service.strategies.decisions import (
     unseen,
 )
 from nas_service.strategies.merit import classes, has_result, losses, merits
-from nas_service.strategies.protocol import NONE_RUNNING, Figures, ObservedTrial, Problem, Proposed, StrategyConfig
+from nas_service.strategies.protocol import NONE_RUNNING, Figures, ObservedTrial, Problem, Proposed
+from nas_service.strategies.rl_presets import RlConfig
 from search_spaces.choose import Choose
 
-
-@dataclass(frozen=True)
-class Constants:
-    """What a preset fixes."""
-
-    shape: Shape
-    learning_rate: float
-    head_learning_rate: float
-    """Learning rate of the heads' biases, which alone are a policy that ignores earlier answers."""
-    window: int
-    """Results in the batch of an update: the latest ones."""
-    entropy: float
-    baseline_decay: float
-    reward: Literal["rank", "power"]
-    power: float = 1.0
-    imitation: float = 0.0
-    elite: int = 5
-    explore: float = 0.0
-    attempts: int = 1
-
-
-PRESETS = {
-    # Tuned by us on tables of finished trainings, for 25 to 300 trials.
-    "service": Constants(
-        Shape(hidden=32, layers=1, initial=0.1, tanh=None),
-        learning_rate=5e-3,
-        head_learning_rate=0.1,
-        window=8,
-        entropy=0.01,
-        baseline_decay=0.9,
-        reward="rank",
-        imitation=0.5,
-        explore=0.1,
-        attempts=20,
-    ),
-    # Zoph and Le 2017: reward is the cube of the accuracy, 8 results an update.
-    "zoph-le": Constants(Shape(35, 2, 0.08, None), 6e-4, 6e-4, 8, 0.0, 0.95, "power", 3.0),
-    # Zoph et al. 2018, arXiv 1707.07012: 20 results an update. The paper updates by PPO.
-    "nasnet": Constants(Shape(100, 1, 0.1, None), 3.5e-4, 3.5e-4, 20, 1e-5, 0.95, "power", 1.0),
-    # Pham et al. 2018, arXiv 1802.03268, micro search: 10 results an update. The paper shares the children's weights.
-    "enas": Constants(Shape(32, 2, 0.1, 1.10), 3.5e-3, 3.5e-3, 10, 1e-4, 0.99, "power", 1.0),
-}
-
-
-class RlConfig(StrategyConfig):
-    """Options of the controller. What is left empty comes from the preset."""
-
-    algorithm: Literal["reinforce"] = Field("reinforce", description="How the policy is updated.")
-    preset: Literal["service", "zoph-le", "nasnet", "enas"] = Field(
-        "service",
-        description="Constants: service is tuned for tens to hundreds of trials; the papers' expect thousands.",
-    )
-    hidden: int | None = Field(None, ge=4, le=512, description="Units of the LSTM.")
-    learning_rate: float | None = Field(None, gt=0, le=1, description="Adam's learning rate.")
-    head_learning_rate: float | None = Field(
-        None, gt=0, le=1, description="Adam's learning rate for the biases of the heads."
-    )
-    window: int | None = Field(None, ge=1, le=200, description="Latest results that an update learns from.")
-    entropy: float | None = Field(None, ge=0, le=1, description="Weight of the entropy bonus.")
-    explore: float | None = Field(None, ge=0, le=1, description="Share of answers drawn uniformly, against collapse.")
-    imitation: float | None = Field(None, ge=0, le=10, description="Weight of imitating the five best trials.")
-
-    def constants(self) -> Constants:
-        """The preset with the options that are given."""
-        known = PRESETS[self.preset]
-        given = self.model_dump(exclude_none=True, exclude={"algorithm", "preset", "hidden"})
-        shape = known.shape if self.hidden is None else replace(known.shape, hidden=self.hidden)
-        return replace(known, shape=shape, **given)
+CLIP = 0.2
+"""PPO: a step gains nothing by changing the probability of a sample by more than this share."""
+EPOCHS = 4
+"""PPO: steps on one batch, at most."""
+KL_STOP = 0.02
+"""PPO: nats that the policy may have moved from that of the batch before another step is taken."""
 
 
 class RlController:
     """Samples architectures answer by answer, and makes good answers likelier.
 
-    Every result is one update: a step of Adam on
+    An update is a step of Adam on
 
         loss = - mean over the window of advantage * log π(sample)
                - imitation * mean over the elite of log π(sample)
                - entropy * mean entropy of the window's decisions
 
-    over the latest ``window`` results in the order they finished, however many trials run at once. The advantage is
-    the reward less its moving average. The reward is the share of all results that a trial beats ("rank": needs no
-    scale and serves several objectives), or a power of the only objective. A trial without a result, and a repeat of a
-    trial of this search, gets the lowest reward: 0, or the lowest seen. The elite are the best distinct trials
-    (Abolafia et al., 2018, arXiv 1801.03526). A proposal is drawn anew, with more and more exploration, while it
-    repeats a trial.
+    over the latest ``window`` results in the order they finished, however many trials run at once: after every result,
+    or after every ``window`` as the papers have it. PPO takes up to ``EPOCHS`` steps, on advantage * ratio in place of
+    the first term, where ratio = π(sample) / π(sample) before the first step, clipped to 1 ± ``CLIP``.
+
+    The advantage is the reward less its moving average. The reward is the share of all results that a trial beats
+    ("rank": needs no scale and serves several objectives), or a power of the only objective. A trial without a result,
+    and a repeat of a trial of this search, gets the lowest reward: 0, or the lowest seen. The elite are the best
+    distinct trials (Abolafia et al., 2018, arXiv 1801.03526). A proposal is drawn anew, with more and more exploration,
+    while it repeats a trial.
     """
 
     def __init__(self, config: RlConfig, problem: Problem) -> None:
@@ -118,7 +60,9 @@ class RlController:
     def _clear(self) -> None:
         self._controller = Controller(self._constants.shape, self._problem.seed)
         self._trials: list[ObservedTrial] = []
+        self._paths: list[Path] = []
         self._repeats: list[bool] = []
+        self._bonuses: list[float] = []
         self._seen: set[str] = set()
         self._baseline: float | None = None
 
@@ -132,8 +76,12 @@ class RlController:
         return answering(unseen(self._problem, draw, self._seen, attempts, running))
 
     def observe(self, trial: ObservedTrial) -> Figures | None:
-        self._remember(trial)
         self._controller.learn_questions(trial.questions)
+        self._remember(trial, 0.0)
+        if self._constants.rewarded_entropy > 0:
+            with torch.no_grad():
+                _, entropy = self._controller.judge(self._paths[-1:])
+            self._bonuses[-1] = self._constants.rewarded_entropy * float(entropy[0])
         rewards = self._rewards()
         reward = rewards[-1]
         decay = self._constants.baseline_decay
@@ -141,10 +89,12 @@ class RlController:
         self._baseline = decay * before + (1 - decay) * reward
         return self._update(rewards, before)
 
-    def _remember(self, trial: ObservedTrial) -> None:
+    def _remember(self, trial: ObservedTrial, bonus: float) -> None:
         key = signature(trial.questions)
         self._trials.append(trial)
+        self._paths.append(self._controller.path(trial.questions))
         self._repeats.append(key in self._seen)
+        self._bonuses.append(bonus)
         self._seen.add(key)
 
     def _rewards(self) -> list[float]:
@@ -152,74 +102,86 @@ class RlController:
         objectives = self._problem.objectives
         if self._constants.reward == "rank" or len(objectives) > 1:
             shares = merits(self._trials, objectives).tolist()
-            return [0.0 if repeat else share for share, repeat in zip(shares, self._repeats, strict=True)]
-        raw: list[float | None] = []
-        for trial, repeat in zip(self._trials, self._repeats, strict=True):
-            loss = losses(trial, objectives) if has_result(trial, objectives) and not repeat else None
-            raw.append(None if loss is None else signed_power(-loss[0], self._constants.power))
-        known = [value for value in raw if value is not None]
-        return [min(known, default=0.0) if value is None else value for value in raw]
+            found = [0.0 if repeat else share for share, repeat in zip(shares, self._repeats, strict=True)]
+        else:
+            raw: list[float | None] = []
+            for trial, repeat in zip(self._trials, self._repeats, strict=True):
+                loss = losses(trial, objectives) if has_result(trial, objectives) and not repeat else None
+                raw.append(None if loss is None else signed_power(-loss[0], self._constants.power))
+            lowest = min([value for value in raw if value is not None], default=0.0)
+            found = [lowest if value is None else value for value in raw]
+        return [reward + bonus for reward, bonus in zip(found, self._bonuses, strict=True)]
 
     def _update(self, rewards: list[float], baseline: float) -> Figures:
         constants = self._constants
-        window = self._trials[-constants.window :]
+        elite = self._elite()
+        imitated = elite if constants.imitation > 0 else []
+        window = self._paths[-constants.window :]
         advantages = torch.tensor(rewards[-constants.window :]) - baseline
-        elite = self._elite() if constants.imitation > 0 else []
-        log_policy, entropy = self._controller.judge([t.questions for t in [*window, *elite]])
-        recent = len(window)
-        loss = -(advantages * log_policy[:recent]).mean() - constants.entropy * entropy[:recent].mean()
-        if elite:
-            loss = loss - constants.imitation * log_policy[recent:].mean()
-        if loss.requires_grad:
-            self._controller.descend(loss, self._learning_rate)
-        else:
-            self._controller.step += 1
+        due = constants.sliding or len(self._paths) % constants.window == 0
+        decisions = max(sum(map(len, window)), 1)
+        before: Tensor | None = None
+        for _ in range(EPOCHS if due and constants.algorithm == "ppo" else 1):
+            log_policy, entropies = self._controller.judge([*window, *imitated])
+            recent, entropy = log_policy[: len(window)], entropies[: len(window)].sum() / decisions
+            before = recent.detach() if before is None else before
+            moved = recent.detach() - before
+            if float((moved.exp() - 1 - moved).mean()) > KL_STOP:  # an estimate of KL that is never negative
+                break
+            loss = -self._gain(recent, before, advantages) - constants.entropy * entropy
+            if imitated:
+                loss = loss - constants.imitation * log_policy[len(window) :].mean()
+            if due:
+                self._controller.descend(loss, self._learning_rate)
         return {
             "step": self._controller.step,
             "reward": rewards[-1],
             "baseline": self._baseline,
             "advantage": rewards[-1] - baseline,
-            "entropy": float(entropy[:recent].detach().mean()),
+            "entropy": float(entropy.detach()),
             "loss": float(loss.detach()),
             "learning_rate": constants.learning_rate,
-            "probability_of_best": self._probability_of_best(),
+            "probability_of_best": self._probability(elite[0]) if elite else None,
         }
+
+    def _gain(self, log_policy: Tensor, before: Tensor, advantages: Tensor) -> Tensor:
+        """What REINFORCE or PPO make larger, as one number; ``before`` is ``log_policy`` as the batch began."""
+        if self._constants.algorithm == "reinforce":
+            return (advantages * log_policy).mean()
+        ratio = (log_policy - before).exp()
+        return torch.minimum(ratio * advantages, ratio.clamp(1 - CLIP, 1 + CLIP) * advantages).mean()
 
     def _learning_rate(self, name: str) -> float:
         return self._constants.head_learning_rate if name == "bias" else self._constants.learning_rate
 
-    def _elite(self) -> list[ObservedTrial]:
+    def _elite(self) -> list[Path]:
         """The best distinct trials with a result, best first."""
         keys = classes(self._trials, self._problem.objectives)
-        order = sorted(range(len(keys)), key=lambda i: keys[i])
-        found = [self._trials[i] for i in order if not self._repeats[i]]
-        return [trial for trial in found if has_result(trial, self._problem.objectives)][: self._constants.elite]
+        new = [i for i in range(len(keys)) if not self._repeats[i]]
+        found = [i for i in sorted(new, key=lambda i: keys[i]) if has_result(self._trials[i], self._problem.objectives)]
+        return [self._paths[i] for i in found[: self._constants.elite]]
 
-    def _probability_of_best(self) -> float | None:
-        """Probability that the policy samples the best trial so far; None where there is no result yet."""
-        best = self._elite()[:1]
-        if not best:
-            return None
+    def _probability(self, path: Path) -> float:
         with torch.no_grad():
-            log_policy, _ = self._controller.judge([best[0].questions])
-        return math.exp(float(log_policy[0]))
+            return math.exp(float(self._controller.judge([path])[0][0]))
 
     def snapshot(self) -> dict[str, Any]:
         return {
             "strategy": "rl",
-            "version": 1,
+            "version": 2,
             "baseline": self._baseline,
+            "bonuses": self._bonuses,
             "controller": self._controller.state(),
             **trials_to_json(self._trials),
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        check_version(snapshot, "rl", 1)
+        check_version(snapshot, "rl", 2)
         trials = trials_from_json(snapshot)
         self._clear()
-        for trial in trials:
-            self._remember(trial)
         self._controller.load(snapshot["controller"])
+        for trial, bonus in zip(trials, snapshot["bonuses"], strict=True):
+            self._remember(trial, bonus)
         self._baseline = snapshot["baseline"]
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 from pydantic import ValidationError
 from strategy_tables import ACCURACY, SOMETHING
 
 from nas_service.strategies.decisions import asked
-from nas_service.strategies.evolution import EvolutionConfig, RegularisedEvolution
+from nas_service.strategies.evolution import EvolutionConfig, RegularisedEvolution, best_by_scores
 from nas_service.strategies.protocol import ObservedTrial, Problem
-from search_spaces.architecture import Architecture
+from search_spaces.architecture import Architecture, Node
 from search_spaces.choose import Choose, Question, replay
 
 DIGITS = tuple(range(10))
@@ -33,7 +36,7 @@ def changed(one: tuple[Question, ...], two: tuple[Question, ...]) -> int:
 
 
 def evolution(population: int, rivals: int) -> RegularisedEvolution:
-    return RegularisedEvolution(EvolutionConfig(population=population, sample=rivals), SETTING)
+    return RegularisedEvolution(EvolutionConfig(population=population, sample=rivals, crossover=0), SETTING)
 
 
 def test_child_of_the_best_differs_in_one_decision() -> None:
@@ -92,7 +95,7 @@ def test_sample_larger_than_the_population_is_refused() -> None:
 
 def test_parents_are_told_where_children_inherit() -> None:
     """The trial whose decisions the child has but for one; none for random ones, and where nothing is inherited."""
-    config = EvolutionConfig(population=4, sample=2, inherit_weights=True)
+    config = EvolutionConfig(population=4, sample=2, crossover=0, inherit_weights=True)
     strategy, without = RegularisedEvolution(config, SETTING), evolution(4, 2)
     known = {}
     for number in range(4):
@@ -110,3 +113,39 @@ def test_parents_are_told_where_children_inherit() -> None:
         assert without.parent(number) is None
         assert asked(SETTING, without.propose(number)) == asked(SETTING, strategy.propose(number))
     assert parents == {1, 2, 3}, "the worst of four never wins against another"
+
+
+def test_crossed_children_have_answers_of_both_parents() -> None:
+    strategy = RegularisedEvolution(EvolutionConfig(population=2, sample=1, crossover=1), SETTING)
+    for number in range(2):
+        strategy.observe(ObservedTrial(number, sample(*[number] * 4), "completed", (1.0,), 1))
+    children = [asked(SETTING, strategy.propose(number)) for number in range(2, 80)]
+    answers = [[q.answer for q in child] for child in children]
+    assert all(sum(answer not in (0, 1) for answer in child) <= 1 for child in answers)
+    assert sum({0, 1} <= set(child) for child in answers) > 20
+
+
+def ask_described(choose: Choose) -> Architecture:
+    """An architecture that tells its answers."""
+    return replace(SOMETHING, nodes=(Node("digits", (0,), {f"d{i}": choose(f"digit{i}", DIGITS) for i in range(4)}),))
+
+
+def test_the_best_child_by_zero_cost_scores_is_trained() -> None:
+    def size(architecture: Architecture) -> dict[str, float]:
+        return {"size": float(sum(int(str(value)) for value in architecture.nodes[0].args.values()))}
+
+    blind = Problem(ask_described, (ACCURACY,), seed=0, max_trials=None, max_epochs=1)
+    means = []
+    for setting in (blind, replace(blind, scores=size), replace(blind, scores=lambda _: {"size": math.nan})):
+        strategy = RegularisedEvolution(EvolutionConfig(candidates=8, crossover=0), setting)
+        proposed = [asked(setting, strategy.propose(number)) for number in range(60)]
+        means.append(sum(int(str(q.answer)) for questions in proposed for q in questions) / 240)
+    assert means[1] > means[0] + 1.5
+    assert means[2] == means[0], "a score that tells nothing changes nothing"
+
+
+def test_ranks_of_scores_add_up() -> None:
+    nan = math.nan
+    assert best_by_scores([{"a": 1.0, "b": 1.0}, {"a": 2.0, "b": 2e9}, {"a": 3.0, "b": 0.0}]) == 1
+    assert best_by_scores([{"a": nan, "b": 2.0}, {"a": -9.0, "b": 2.0}]) == 1
+    assert best_by_scores([{"a": 1.0}, {"a": 1.0}]) == 0

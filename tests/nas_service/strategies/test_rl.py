@@ -10,10 +10,11 @@ import pytest
 import torch
 from strategy_tables import ACCURACY, SOMETHING, conditional, problem
 
-from nas_service.strategies.controller import Controller, Shape
+from nas_service.strategies.controller import Controller, Path, Shape
 from nas_service.strategies.decisions import asked
-from nas_service.strategies.protocol import ObservedTrial, Problem
-from nas_service.strategies.rl import PRESETS, RlConfig, RlController
+from nas_service.strategies.protocol import Figures, ObservedTrial, Problem
+from nas_service.strategies.rl import EPOCHS, RlController
+from nas_service.strategies.rl_presets import PRESETS, RlConfig
 from search_spaces.architecture import Architecture
 from search_spaces.choose import Choose, Question, every
 
@@ -33,13 +34,17 @@ def samples() -> list[tuple[Question, ...]]:
     return [questions for questions, _ in every(ask_pairs)]
 
 
+def paths(controller: Controller) -> list[Path]:
+    return [controller.path(sample) for sample in samples()]
+
+
 def test_probabilities_of_all_samples_add_up_to_one() -> None:
     controller = Controller(SMALL, seed=0)
     for sample in samples():
         controller.learn_questions(sample)
-    log_policy, entropy = controller.judge(samples())
+    log_policy, entropy = controller.judge(paths(controller))
     assert float(log_policy.detach().exp().sum()) == pytest.approx(1.0, abs=1e-6)
-    assert ((entropy > 0) & (entropy < math.log(3))).all()
+    assert ((entropy > 0) & (entropy < math.log(2 * 3 * 2))).all()
 
 
 def test_sampling_follows_the_judged_probabilities() -> None:
@@ -49,7 +54,7 @@ def test_sampling_follows_the_judged_probabilities() -> None:
     setting = Problem(ask_pairs, (ACCURACY,), 0, None, 1)
     rng = random.Random(0)
     drawn = [asked(setting, controller.sampling(rng, explore=0.0)) for _ in range(2000)]
-    log_policy, _ = controller.judge(samples())
+    log_policy, _ = controller.judge(paths(controller))
     for sample, expected in zip(samples(), log_policy.detach().exp().tolist(), strict=True):
         assert drawn.count(sample) / 2000 == pytest.approx(expected, abs=4 * math.sqrt(expected / 2000))
 
@@ -60,7 +65,7 @@ def test_rows_do_not_depend_on_the_order_of_questions() -> None:
         one.learn_questions(sample)
     for sample in reversed(samples()):
         two.learn_questions(sample)
-    assert torch.equal(one.judge(samples())[0], two.judge(samples())[0])
+    assert torch.equal(one.judge(paths(one))[0], two.judge(paths(two))[0])
 
 
 def test_update_raises_the_probability_of_a_good_sample() -> None:
@@ -69,7 +74,7 @@ def test_update_raises_the_probability_of_a_good_sample() -> None:
         controller.learn_questions(sample)
     chances = []
     for _ in range(50):
-        log_policy, _ = controller.judge(samples()[:1])
+        log_policy, _ = controller.judge(paths(controller)[:1])
         chances.append(math.exp(float(log_policy.detach()[0])))
         controller.descend(-log_policy.mean(), lambda _: 0.05)
     assert chances[-1] > 0.95 > chances[0]
@@ -83,7 +88,7 @@ def test_adam_is_that_of_torch() -> None:
     twins = {name: weight.detach().clone().requires_grad_(True) for name, weight in weights.items()}
     reference = torch.optim.Adam(list(twins.values()), lr=0.01)
     for step in range(5):
-        loss = -controller.judge(samples())[0][step]
+        loss = -controller.judge(paths(controller))[0][step]
         slopes = torch.autograd.grad(loss, list(weights.values()), retain_graph=True)
         for twin, slope in zip(twins.values(), slopes, strict=True):
             twin.grad = slope
@@ -148,20 +153,69 @@ def test_options_override_the_preset() -> None:
     assert (constants.shape.layers, constants.shape.tanh, constants.learning_rate) == (2, 1.10, 3.5e-3)
 
 
+@pytest.mark.parametrize("algorithm", ["reinforce", "ppo"])
 @pytest.mark.parametrize("preset", sorted(PRESETS))
-def test_presets_learn(preset: str) -> None:
+def test_presets_learn(preset: str, algorithm: str) -> None:
     """Told that one answer is always right, the controller comes to give it, at any learning rate above the papers'."""
     setting = problem(TOY, seed=2)
-    rate = {} if preset == "service" else {"learning_rate": 0.02, "head_learning_rate": 0.02}
-    controller = RlController(RlConfig.model_validate({"preset": preset, **rate}), setting)
+    own = {} if preset == "service" else {"learning_rate": 0.1, "head_learning_rate": 0.1}
+    config = RlConfig.model_validate({"preset": preset, "algorithm": algorithm, **own})
+    controller = RlController(config, setting)
 
     def chance() -> float:
         drawn = [asked(setting, controller.propose(number)) for number in range(1000, 1060)]
         return sum(q.answer == 3 for sample in drawn for q in sample if q.name == "depth") / 60
 
     before = chance()
-    for number in range(40):
+    for number in range(80):
         questions = asked(setting, controller.propose(number))
         value = 1.0 if questions[0].answer == 3 else 0.1
         controller.observe(ObservedTrial(number, questions, "completed", (value,), 9))
     assert chance() > before + 0.2
+
+
+def fed(config: RlConfig, trials: int) -> tuple[RlController, list[Figures]]:
+    setting = problem(TOY, seed=4)
+    controller = RlController(config, setting)
+    figures = []
+    for number in range(trials):
+        questions = asked(setting, controller.propose(number))
+        value = 0.5 + TOY.score({q.name: q.answer for q in questions}) / 100
+        found = controller.observe(ObservedTrial(number, questions, "completed", (value,), 9))
+        assert found is not None
+        figures.append(found)
+    return controller, figures
+
+
+def test_papers_wait_for_a_full_batch() -> None:
+    _, figures = fed(RlConfig(preset="zoph-le"), 17)
+    assert [figure["step"] for figure in figures] == [0] * 7 + [1] * 8 + [2] * 2
+
+
+def test_ppo_takes_several_steps_until_the_policy_has_moved() -> None:
+    def steps(**options: float) -> float | int | None:
+        _, figures = fed(RlConfig.model_validate({"preset": "nasnet", "window": 5, **options}), 5)
+        return figures[-1]["step"]
+
+    assert steps() == EPOCHS
+    assert steps(learning_rate=0.05, head_learning_rate=0.05) == 1
+
+
+def test_ppo_gains_nothing_beyond_the_clip() -> None:
+    controller = RlController(RlConfig(algorithm="ppo"), problem(TOY, seed=4))
+    before, advantages = torch.zeros(4), torch.tensor([1.0, 1.0, -1.0, -1.0])
+    after = torch.tensor([0.1, 0.5, -0.1, -0.5], requires_grad=True)
+    gain = controller._gain(after, before, advantages)
+    slopes = torch.autograd.grad(gain, after)[0]
+    assert slopes[[1, 3]].tolist() == [0.0, 0.0]
+    assert slopes[0] > 0 > slopes[2]
+
+
+def test_entropy_is_part_of_the_reward_of_enas() -> None:
+    setting = problem(TOY, seed=4)
+    controller = RlController(RlConfig(preset="enas"), setting)
+    questions = asked(setting, controller.propose(0))
+    figures = controller.observe(ObservedTrial(0, questions, "completed", (0.5,), 9))
+    assert figures is not None
+    uniform = sum(math.log(len(q.options)) for q in questions)
+    assert figures["reward"] == pytest.approx(0.5 + 1e-4 * uniform, abs=2e-6)

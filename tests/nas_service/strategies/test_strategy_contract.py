@@ -114,6 +114,29 @@ def test_snapshot_and_the_trials_since_are_the_same_strategy(entry: StrategyEntr
     assert all(figure is None or all(value is not None for value in figure.values()) for figure in figures)
 
 
+@pytest.mark.parametrize("ending", [scored, mixed])
+def test_killed_and_resumed_is_as_if_nothing_happened(entry: StrategyEntry, ending: Ending) -> None:
+    """Thrown away at several points and made anew, of all trials or of a snapshot and those since: every trial, and so
+    the winner, is that of the uninterrupted search."""
+    setting = problem(TOY, seed=16, max_trials=40)
+    whole = serial(made(entry, setting), setting, range(40), ending)
+    for every_so_many, snapshots in ((7, False), (13, True)):
+        living, stored, at = made(entry, setting), json.dumps(made(entry, setting).snapshot()), 0
+        trials: list[ObservedTrial] = []
+        for number in range(40):
+            if number % every_so_many == every_so_many - 1:
+                known = trials_from_json(json.loads(json.dumps(trials_to_json(trials))))
+                living = made(entry, setting)
+                if snapshots:
+                    living.restore(json.loads(stored))
+                for trial in known[at if snapshots else 0 :]:
+                    living.observe(trial)
+            trials += serial(living, setting, range(number, number + 1), ending)
+            if number % 5 == 0:
+                stored, at = json.dumps(living.snapshot(), allow_nan=False), len(trials)
+        assert trials == whole
+
+
 def test_propose_changes_nothing(entry: StrategyEntry) -> None:
     setting = problem(TOY, seed=5)
     tried = made(entry, setting)
@@ -272,7 +295,7 @@ def test_options_can_be_shown_in_a_form(entry: StrategyEntry) -> None:
 
 
 def test_unknown_strategy_lists_the_known() -> None:
-    with pytest.raises(ValueError, match=r"strategy 'magic'; allowed: \['evolution', 'random', 'rl', 'tpe'"):
+    with pytest.raises(ValueError, match=r"strategy 'magic'; allowed: \['evolution', 'gp', 'grid', 'local',"):
         strategy("magic")
 
 
