@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 
 from nas_service.strategies.evolution import EvolutionConfig, RegularisedEvolution
+from nas_service.strategies.predictor import Predictor, PredictorConfig
 from nas_service.strategies.protocol import (
     Figures,
     Objective,
@@ -60,6 +61,13 @@ BUILT_IN = (
         "Zoph and Le, ICLR 2017, arXiv 1611.01578; Williams, Machine Learning 8, 1992",
         RlConfig,
         RlController,
+    ),
+    StrategyEntry(
+        "predictor",
+        "A Gaussian process over the decisions judges variations of the best trials.",
+        "White et al., AAAI 2021, arXiv 1910.11858; Ru et al., ICLR 2021, arXiv 2006.07556",
+        PredictorConfig,
+        Predictor,
     ),
 )
 
