@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 
+from nas_service.strategies.auto import Auto, AutoConfig
 from nas_service.strategies.evolution import EvolutionConfig, RegularisedEvolution
 from nas_service.strategies.predictor import Predictor, PredictorConfig
 from nas_service.strategies.protocol import (
@@ -34,6 +35,13 @@ __all__ = [
 ]
 
 BUILT_IN = (
+    StrategyEntry(
+        "auto",
+        "The default: model-guided search that starts from zero-cost scores, as far as they prove themselves.",
+        "Abdelfattah et al., ICLR 2021, arXiv 2101.08134; White et al., AAAI 2021, arXiv 1910.11858",
+        AutoConfig,
+        Auto,
+    ),
     StrategyEntry(
         "random",
         "Uniform random search, without repeats: the yardstick.",

@@ -6,7 +6,7 @@ Gaussian processes on architectures.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,9 @@ from nas_service.strategies.surrogate import (
 )
 from search_spaces.choose import Choose, mutated, position, replay, sample
 
+Reader = Callable[[Sequence[Sample]], Floats]
+ATTEMPTS = 20
+"""Samples drawn in search of one that was not tried."""
 LEAST = 3
 """Results without which a model is not worth fitting."""
 
@@ -78,28 +81,33 @@ class Predictor:
         self._seen: set[str] = set()
         self._results = 0
         self._near: dict[str, dict[str, Sample]] = {}
-        self._kernels: tuple[int, Encoding, GaussianProcess] | None = None
+        self._kernels: tuple[int, GaussianProcess, Reader] | None = None
         self._known: tuple[int, Floats] | None = None
 
     def propose(self, number: int, running: Proposed = NONE_RUNNING) -> Choose:
         rng = stream(self._problem.seed, number)
         if number < self._config.initial or self._results < LEAST:
-            return answering(unseen(self._problem, lambda _: sample(rng), self._seen, 20, running))
+            return answering(self._first(number, running))
         with threadpool_limits(1):  # small matrices: threads only get into each other's way
-            candidates = self._candidates(number, self._seen | signatures(running))
-            if not candidates:
-                parent = self._parents()[0]
-                near = unseen(
-                    self._problem, lambda i: mutated(parent.questions, rng, 1 + i // 10), self._seen, 100, running
-                )
-                return answering(near)
-            return answering(candidates[int(np.argmax(self._judged(candidates, list(running.values()))))])
+            best = self._pick(number, self._seen | signatures(running), list(running.values()))
+        if best is None:
+            parent = self._parents()[0].questions
+            best = unseen(self._problem, lambda i: mutated(parent, rng, 1 + i // 10), self._seen, 100, running)
+        return answering(best)
 
-    def _judged(self, candidates: Sequence[Sample], running: Sequence[Sample]) -> Floats:
-        """Log expected improvement of each candidate."""
-        model, encoding, best = self._model()
-        mean, deviation = model.posterior(encoding.encode(candidates), encoding.encode(running))
-        return log_expected_improvement(mean, deviation, best)
+    def _pick(self, number: int, taken: set[str], running: Sequence[Sample]) -> Sample | None:
+        """The best candidate for trial ``number``; None where all that there are were tried."""
+        candidates = list(self._candidates(number, taken).values())
+        if not candidates:
+            return None
+        process, read, best = self._model()
+        mean, deviation = process.posterior(read(candidates), read(running))
+        return candidates[int(np.argmax(log_expected_improvement(mean, deviation, best)))]
+
+    def _first(self, number: int, running: Proposed) -> Sample:
+        """The sample for a trial before there is a model."""
+        rng = stream(self._problem.seed, number)
+        return unseen(self._problem, lambda _: sample(rng), self._seen, ATTEMPTS, running)
 
     def _targets(self) -> Floats:
         """Target of each trial."""
@@ -107,7 +115,12 @@ class Predictor:
             self._known = len(self._trials), targets(self._trials, self._problem.objectives)
         return self._known[1]
 
-    def _model(self) -> tuple[GaussianProcess, Encoding, float]:
+    def _fitted(self, samples: Sequence[Sample], goals: Floats) -> tuple[GaussianProcess, Reader]:
+        """The process of these results, and what turns samples into its rows."""
+        encoding = Encoding(samples)
+        return GaussianProcess(decisions_prior(encoding), encoding.encode(samples), goals), encoding.encode
+
+    def _model(self) -> tuple[GaussianProcess, Reader, float]:
         """The process given all results, what it reads, and the best value it expects of a trial."""
         count = len(self._trials)
         size = LEAST
@@ -117,15 +130,13 @@ class Predictor:
             goals = targets(self._trials[:size], self._problem.objectives)
             chosen = self._chosen(goals)
             samples = [self._trials[i].questions for i in chosen]
-            encoding = Encoding(samples)
-            process = GaussianProcess(decisions_prior(encoding), encoding.encode(samples), goals[chosen])
-            self._kernels = size, encoding, process
-        _, encoding, process = self._kernels
+            self._kernels = size, *self._fitted(samples, goals[chosen])
+        _, process, read = self._kernels
         goals = self._targets()
         chosen = self._chosen(goals)
-        rows = encoding.encode([self._trials[i].questions for i in chosen])
+        rows = read([self._trials[i].questions for i in chosen])
         process.condition(rows, goals[chosen])
-        return process, encoding, float(process.posterior(rows)[0].max())
+        return process, read, float(process.posterior(rows)[0].max())
 
     def _chosen(self, goals: Floats) -> list[int]:
         """Trials that the model is made of: half of them the best, the rest the latest."""
@@ -146,8 +157,8 @@ class Predictor:
                 found.setdefault(self._signatures[i], self._trials[i])
         return list(found.values())
 
-    def _candidates(self, number: int, taken: set[str]) -> list[Sample]:
-        """Samples that might be proposed for trial ``number``."""
+    def _candidates(self, number: int, taken: set[str]) -> dict[str, Sample]:
+        """Samples that might be proposed for trial ``number``, by signature."""
         rng = stream(self._problem.seed, number, "candidates")
         parents = self._parents()
         keys = [signature(parent.questions) for parent in parents]
@@ -164,7 +175,7 @@ class Predictor:
         for _ in range(self._config.randoms):
             questions = asked(self._problem, sample(rng))
             found[signature(questions)] = questions
-        return [questions for key, questions in found.items() if key not in taken]
+        return {key: questions for key, questions in found.items() if key not in taken}
 
     def _neighbours(self, parent: Sample) -> dict[str, Sample]:
         """Samples that differ from ``parent`` in one decision and what depends on it, by signature."""

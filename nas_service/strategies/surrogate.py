@@ -137,6 +137,8 @@ class GaussianProcess:
 
         found = minimize(loss, mean, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": iterations})
         self._set(found.x)
+        self.evidence = -float(found.fun)
+        """Logarithm of the posterior density of the kernel, up to a constant: how well it explains the targets."""
         self.condition(rows, targets)
 
     def _set(self, theta: Floats) -> None:
