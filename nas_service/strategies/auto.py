@@ -123,7 +123,7 @@ class Auto(Predictor):
             return process, read
         decisions = encoding.encode(list(pool.samples.values()))
         ridge = decisions.T @ decisions + np.eye(decisions.shape[1])
-        linear = np.linalg.solve(ridge, decisions.T @ pool.ranks)
+        linear: Floats = np.linalg.solve(ridge, decisions.T @ pool.ranks)
         self._used = Used(encoding, linear, np.concatenate([decisions, pool.ranks], axis=1))
         return informed, self._used.reader(self._ranks)
 
@@ -170,7 +170,7 @@ class Pool:
         self._columns = np.sort(self._table(scores), axis=0)
         self.ranks = self.ranked(scores)
         keys = list(samples)
-        order = np.argsort(-self.total(self.ranks), kind="stable").tolist() if self.names else []
+        order: list[int] = np.argsort(-self.total(self.ranks), kind="stable").tolist() if self.names else []
         self.best: list[str] = []
         """Signatures of the best samples, best first, each apart from those before."""
         for i in order[: 10 * BEST]:
