@@ -52,6 +52,14 @@ class ParentWeights(Part):
     sha256: str = Field(min_length=64, max_length=64, description="SHA-256 of that file, in hexadecimal.")
 
 
+class TableRow(Part):
+    """What a table of trained networks is asked, instead of training."""
+
+    path: str = Field(min_length=1, max_length=4096, description="File of the table.")
+    decisions: dict[str, bool | int | float | str] = Field(description="Decisions that led to the architecture.")
+    noisy: bool = Field(default=False, description="One training that the seed picks, not the mean of all.")
+
+
 class Assignment(Part):
     """One candidate of one search. ``directory`` is its own folder: log, checkpoint, weights, traces of its end."""
 
@@ -59,8 +67,11 @@ class Assignment(Part):
     trial: int = Field(ge=0, description="Number of the trial in its search.")
     attempt: int = Field(default=0, ge=0, description="0 for the first run of this trial, then 1, 2, ...")
     architecture: dict[str, Any] = Field(description="Architecture as JSON.")
-    evaluator: Literal["train", "drill"] = Field(default="train", description="Train it, or rehearse a fault.")
+    evaluator: Literal["train", "drill", "table"] = Field(
+        default="train", description="Train it, rehearse a fault, or look it up."
+    )
     drill: DrillSettings = Field(default=DrillSettings(), description="How a drill behaves.")
+    table: TableRow | None = Field(default=None, description="Where it is looked up; needed for a table.")
     dataset: DatasetSpec | None = Field(default=None, description="Data set and its split; needed to train.")
     source: DatasetSource | None = Field(default=None, description="Where a registered data set lies.")
     data_roots: list[str] = Field(default_factory=list, description="Folders in which data sets may lie.")
@@ -82,4 +93,6 @@ class Assignment(Part):
     def _trains_on_something(self) -> Assignment:
         if self.evaluator == "train" and self.dataset is None:
             raise ValueError("dataset is null; allowed: a data set, because evaluator is 'train'")
+        if self.evaluator == "table" and self.table is None:
+            raise ValueError("table is null; allowed: a row of a table, because evaluator is 'table'")
         return self

@@ -26,6 +26,7 @@ from workers.containment import data_bytes, memory_limit
 from workers.datasets import DataError, Dataset, load, load_test
 from workers.ending import LOG, EvaluationError, failure_of, is_out_of_memory
 from workers.pictures import picture
+from workers.tables import TableError, load_table
 from workers.tasks import TASKS
 from workers.training import (
     EpochReport,
@@ -314,6 +315,28 @@ def _drilled(assignment: Assignment, folder: Path) -> Iterator[Report]:
         yield {**report, "done": report["epoch"] == assignment.epochs}
 
 
+def _looked_up(assignment: Assignment, folder: Path) -> Iterator[Report]:
+    """What training would have given, by a table: its whole training is ``assignment.epochs`` long here."""
+    asked = assignment.table
+    assert asked is not None, "Assignment checks it"
+    with blamed("data"):
+        table = load_table(Path(asked.path))
+        row = table.row(asked.decisions)
+        if row is None:
+            raise TableError(f"table {table.name!r} has no network of the decisions {asked.decisions}")
+    for epoch in range(1, assignment.epochs + 1):
+        done = epoch == assignment.epochs
+        so_far = None if done else max(1, epoch * table.epochs // assignment.epochs)
+        accuracy = table.value(row, seed=assignment.seed if asked.noisy else None, epochs=so_far)
+        yield {
+            "epoch": epoch,
+            "val_accuracy": accuracy,
+            "val_loss": 1.0 - accuracy,
+            "seconds": table.cost(row) / assignment.epochs,
+            "done": done,
+        }
+
+
 def _rehearse_checkpoint(assignment: Assignment, folder: Path, write: bool) -> None:
     """Write the checkpoint that a drill is about to corrupt, or find out that an earlier attempt did."""
     network = nn.Linear(1, 1)
@@ -356,4 +379,8 @@ def note(folder: Path, text: str) -> None:
         file.write(text if text.endswith("\n") else text + "\n")
 
 
-EVALUATORS: dict[str, Callable[[Assignment, Path], Iterator[Report]]] = {"train": _trained, "drill": _drilled}
+EVALUATORS: dict[str, Callable[[Assignment, Path], Iterator[Report]]] = {
+    "train": _trained,
+    "drill": _drilled,
+    "table": _looked_up,
+}

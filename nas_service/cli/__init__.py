@@ -11,7 +11,7 @@ import sys
 import click
 
 from nas_service import __version__
-from nas_service.cli import catalogue, searches, server
+from nas_service.cli import benchmark, catalogue, searches, server
 
 EXIT_FAILED, EXIT_UNREACHABLE, EXIT_REFUSED = 1, 3, 4
 
@@ -27,7 +27,7 @@ def nas(context: click.Context, url: str | None, token: str | None, output: str)
     context.obj = {"url": url, "token": token, "json": output == "json"}
 
 
-for command in (*server.COMMANDS, *searches.COMMANDS, *catalogue.COMMANDS):
+for command in (*server.COMMANDS, *searches.COMMANDS, *catalogue.COMMANDS, *benchmark.COMMANDS):
     nas.add_command(command)
 
 

@@ -60,7 +60,7 @@ def make(database: Database, settings: Settings, export_id: str) -> dict[str, An
         raise Conflict(f"the weights of trial {trial.number} are gone")
     request = SearchRequest.model_validate(search.request)
     if request.evaluator.name != "train":
-        raise ExportError("a drill trains nothing; there is no network to pack")
+        raise ExportError(f"evaluator {request.evaluator.name!r} trains nothing; there is no network to pack")
     source, info = described(request.dataset, database, settings)
     data = load(request.dataset, settings.roots(), source)
     path = settings.data_dir / weights["path"]

@@ -265,6 +265,7 @@ class Candidates:
             failure=failure,
             reused_from=(search_id, other),
             counted=counted,
+            epoch=trial.epoch,
         )
         self._end(number, ending, epoch=trial.epoch)
 
@@ -288,6 +289,7 @@ class Candidates:
             architecture,
             self.folder(number),
             parent=self._parent_weights(self._parents.get(number)),
+            decisions={question.name: question.answer for question in self._questions[number]},
         )
 
     def _parent_weights(self, number: int | None) -> ParentWeights | None:

@@ -73,6 +73,8 @@ class Ending:
     counted: bool | None = None
     reason: str = ""
     """Why an infeasible one is not trained."""
+    epoch: int | None = None
+    """Epoch of a result that was taken from another trial."""
 
 
 @dataclass(frozen=True)
@@ -401,6 +403,7 @@ class Ledger:
             trial.weights = dict(ending.weights) if ending.weights else None
             trial.counted = trial.counted if ending.counted is None else ending.counted
             trial.reused_from = list(ending.reused_from) if ending.reused_from else None
+            trial.epoch = trial.epoch if ending.epoch is None else ending.epoch
             if ending.reason:
                 trial.failure_message = clean(ending.reason)
             if ending.failure:

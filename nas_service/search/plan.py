@@ -20,15 +20,17 @@ from search_spaces.architecture import Architecture, ArchitectureError, Task
 from search_spaces.auxiliary import without_auxiliary
 from search_spaces.build import Walk, resolved, walk
 from search_spaces.catalogue import SPACES, UnknownNameError
-from search_spaces.choose import Choose, SpaceError
+from search_spaces.choose import Choose, Decisions, Recorder, SpaceError, first
 from search_spaces.cost import Costs, costs_of
 from search_spaces.fitting import fitted, reference
 from search_spaces.rules import Broken, broken
 from search_spaces.space import Space, SpaceConfig
-from workers.assignment import Assignment, LatencyRequest, ParentWeights
+from workers.assignment import Assignment, LatencyRequest, ParentWeights, TableRow
+from workers.dataset_spec import DataError, regular_file
 from workers.datasets import DatasetInfo, DatasetSource
 from workers.drill import DrillSettings
 from workers.scores import METRICS
+from workers.tables import TableError, load_table
 from workers.tasks import TASKS
 
 
@@ -47,6 +49,8 @@ class Plan:
     roots: tuple[Path, ...]
     first: tuple[Architecture, ...] = ()
     """Trials 0, 1, …: networks that were given, fitted to the task; the strategy proposes those after them."""
+    table: Path | None = None
+    """Table that candidates are looked up in."""
 
     def ask(self, choose: Choose) -> Architecture:
         """The space's architecture for a chooser, every argument present."""
@@ -146,8 +150,11 @@ class Plan:
         *,
         seed: int | None = None,
         parent: ParentWeights | None = None,
+        decisions: Decisions | None = None,
     ) -> Assignment:
-        """What a worker needs for one candidate; with ``seed`` it is a finalist's full training."""
+        """What a worker needs for one candidate; with ``seed`` it is a finalist's full training. Tables are asked for
+        ``decisions``.
+        """
         request, final = self.request, seed is not None
         return Assignment(
             search_id=search_id,
@@ -156,6 +163,7 @@ class Plan:
             architecture=dict(architecture),
             evaluator=request.evaluator.name,
             drill=request.evaluator.settings if request.evaluator.name == "drill" else DrillSettings(),
+            table=self._row(decisions or {}),
             dataset=request.dataset,
             source=self.source,
             data_roots=[str(root) for root in self.roots],
@@ -173,6 +181,12 @@ class Plan:
             parent=parent,
         )
 
+    def _row(self, decisions: Decisions) -> TableRow | None:
+        evaluator = self.request.evaluator
+        if evaluator.name != "table":
+            return None
+        return TableRow(path=str(self.table), decisions=dict(decisions), noisy=evaluator.noisy)
+
 
 def make_plan(request: SearchRequest, source: DatasetSource, info: DatasetInfo, settings: Settings) -> Plan:
     """Look up what the request names. Raises InvalidRequest with the JSON pointer of what does not fit."""
@@ -187,9 +201,36 @@ def make_plan(request: SearchRequest, source: DatasetSource, info: DatasetInfo, 
     strategy_config = _options(strategy.config, request.strategy, "/strategy")
     task = Task(info.input_shape, info.classes, info.task)
     _check_task(request, task, space)
-    first = tuple(_given(network, task, f"/first/{i}") for i, network in enumerate(request.first))
+    given = tuple(_given(network, task, f"/first/{i}") for i, network in enumerate(request.first))
     roots = tuple(settings.roots())
-    return Plan(request, source, info, task, space, space_config, strategy, strategy_config, roots, first)
+    table = _table(request, space, task, space_config, roots)
+    return Plan(request, source, info, task, space, space_config, strategy, strategy_config, roots, given, table)
+
+
+def _table(request: SearchRequest, space: Space, task: Task, config: SpaceConfig, roots: Sequence[Path]) -> Path | None:
+    """The file of the request's table, which asks what the space asks; None: it has none. Raises InvalidRequest."""
+    if request.evaluator.name != "table":
+        return None
+    named = request.evaluator.table
+    places = [root / named for root in roots if (root / named).exists()] or [Path(named)]
+    try:
+        path = regular_file(places[0], roots)
+        table = load_table(path)
+    except (DataError, TableError) as error:
+        raise InvalidRequest(str(error), pointer="/evaluator/table") from error
+    recorder = Recorder(first)
+    space.bound(task, config)(recorder)
+    asked = {question.name: set(question.options) for question in recorder.questions}
+    known = {name: set(options) for name, options in table.questions}
+    if asked.keys() != known.keys() or not all(asked[name] <= known[name] for name in asked):
+        raise InvalidRequest(
+            f"table {named!r} has the decisions {sorted(known)}; space {space.name!r} asks {sorted(asked)}: names and "
+            "options must agree",
+            pointer="/evaluator/table",
+        )
+    if request.first:
+        raise InvalidRequest("no decisions lead to the networks of 'first': a table cannot tell", pointer="/first")
+    return path
 
 
 def _given(network: str | Mapping[str, Any], task: Task, pointer: str) -> Architecture:
@@ -226,8 +267,11 @@ def _check_task(request: SearchRequest, task: Task, space: Space) -> None:
         raise InvalidRequest(
             f"test_views {request.recipe.test_views!r} for {kind}; allowed: 'one'", pointer="/recipe/test_views"
         )
-    if request.evaluator.name == "drill" and kind != "classification":
-        raise InvalidRequest(f"a drill on data for {kind}; allowed: classification", pointer="/evaluator/name")
+    if request.evaluator.name != "train" and kind != "classification":
+        raise InvalidRequest(
+            f"evaluator {request.evaluator.name!r} on data for {kind}; allowed: classification",
+            pointer="/evaluator/name",
+        )
 
 
 def space_options(name: str, options: Mapping[str, Any], pointer: str) -> tuple[Space, SpaceConfig]:

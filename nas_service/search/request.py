@@ -172,6 +172,16 @@ class DrillEvaluator(Strict):
     settings: DrillSettings = Field(default_factory=DrillSettings)
 
 
+class TableEvaluator(Strict):
+    """Looks candidates up in a table of trained networks instead of training them: a rehearsal in seconds."""
+
+    name: Literal["table"]
+    table: str = Field(
+        min_length=1, max_length=4096, description="file of the table, by its path or within a folder of data sets"
+    )
+    noisy: bool = Field(False, description="one training that the seed picks, not the mean of all in the table")
+
+
 Named = Annotated[dict[str, Any], Field(description="an object with a name and the options of what it names")]
 Name = Annotated[str, StringConstraints(max_length=200, strip_whitespace=True)]
 
@@ -200,7 +210,9 @@ class SearchRequest(Strict):
     strategy: Named = Field(default_factory=lambda: {"name": "rl"})
     scheduler: SchedulerSpec = Field(default_factory=SchedulerSpec)
     recipe: Recipe = Field(default_factory=Recipe)
-    evaluator: TrainEvaluator | DrillEvaluator = Field(default_factory=TrainEvaluator, discriminator="name")
+    evaluator: TrainEvaluator | DrillEvaluator | TableEvaluator = Field(
+        default_factory=TrainEvaluator, discriminator="name"
+    )
     budget: BudgetSpec = Field(default_factory=BudgetSpec)
     resources: ResourceSpec = Field(default_factory=ResourceSpec)
     finalists: FinalistSpec = Field(default_factory=FinalistSpec)

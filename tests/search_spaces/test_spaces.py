@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces.architecture import Architecture, Task
-from search_spaces.blocks.nasbench import vertex_channels
+from search_spaces.blocks.nasbench import Nasbench201Cell, vertex_channels
 from search_spaces.build import build, fingerprint, shapes, walk
 from search_spaces.catalogue import BLOCKS, REFERENCES, SPACES, configured
 from search_spaces.choose import Choose, Options, Recorder, estimated_size, every, first, mutated, replay, sample
@@ -26,6 +26,7 @@ from search_spaces.naming import KINDS
 from search_spaces.signature import arguments, input_count
 from search_spaces.source import source
 from search_spaces.spaces.efficientnet import grid
+from search_spaces.spaces.nasbench import EDGE_OPERATIONS, canonical_cell201
 
 DIGITS, GARMENTS, CIFAR, IMAGENET = (
     Task((1, 8, 8), 10),
@@ -277,8 +278,21 @@ def test_nasbench201_has_the_parameters_of_its_table(shared: Path) -> None:
     for seed in range(60):
         recorder = Recorder(sample(random.Random(seed)))
         params = costs(ask(recorder)).params
-        digits = [question.options.index(question.answer) for question in recorder.questions]
+        cell = canonical_cell201(tuple(str(question.answer) for question in recorder.questions))
+        digits = [EDGE_OPERATIONS.index(operation) for operation in cell]
         assert params == counted[sum(digit * 5**place for place, digit in enumerate(reversed(digits)))]
+
+
+def test_nasbench201_cells_that_compute_the_same_are_one() -> None:
+    """9,445 without dead operations, as the literature counts; 8,765 where two inner nodes may change places too."""
+    cells = {canonical_cell201(cell) for cell in product(EDGE_OPERATIONS, repeat=6)}
+    assert len(cells) == 8_765
+    assert all(canonical_cell201(cell) == cell for cell in cells)
+    twice = {(a, b, "none", c, e, d) for b, a, middle, c, d, e in cells if middle == "none"}
+    assert len(cells | twice) == 9_445
+    x = torch.rand(2, 3, 5, 5)
+    for cell in product(("none", "skip_connect", "avg_pool_3x3"), repeat=6):
+        assert torch.allclose(Nasbench201Cell(3, cell)(x), Nasbench201Cell(3, canonical_cell201(cell))(x))  # type: ignore[arg-type]
 
 
 def test_macro_has_the_codes_and_costs_of_its_table(shared: Path) -> None:

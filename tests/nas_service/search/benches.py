@@ -96,7 +96,8 @@ class Bench:
         self.request = SearchRequest.model_validate(body)
         source = DatasetSource(name="digits", format="digits")
         plan = make_plan(self.request, source, INFO, settings)
-        plan = dataclasses.replace(plan, space=Space("one_width", "", "", SpaceConfig, one_width))
+        if "space" not in changes:
+            plan = dataclasses.replace(plan, space=Space("one_width", "", "", SpaceConfig, one_width))
         if widths is not None:
 
             def make(config: StrategyConfig, problem: Problem) -> Told:

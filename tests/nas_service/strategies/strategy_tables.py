@@ -1,11 +1,9 @@
-"""Tables of finished trainings, as search spaces whose trials cost nothing: to measure search quality in seconds."""
+"""A made-up space with conditions whose trials cost nothing: to measure search quality in seconds."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -26,45 +24,6 @@ class Table:
     ask: Callable[[Choose], Architecture]
     score: Callable[[dict[str, object]], float]
     best: float
-
-
-def nas_bench_201(folder: Path) -> Table:
-    """6 edges x 5 operations; mean validation accuracy of CIFAR-10 after 200 epochs, in percent."""
-    table = np.load(folder / "benchmarks" / "nasbench201_cifar10.npz")
-    mean = np.zeros(15_625)
-    # A cell was trained with 2 or 3 seeds: the third is not a number where there were 2.
-    mean[:] = np.nanmean(table["cifar10_val_seeds"], axis=1)
-
-    def ask(choose: Choose) -> Architecture:
-        for edge in range(6):
-            choose(f"edge{edge}", ("none", "skip", "conv1", "conv3", "pool"))
-        return SOMETHING
-
-    operations = ("none", "skip", "conv1", "conv3", "pool")
-
-    def score(decisions: dict[str, object]) -> float:
-        code = 0
-        for edge in range(6):
-            code = code * 5 + operations.index(str(decisions[f"edge{edge}"]))
-        return float(mean[code])
-
-    return Table(ask, score, float(mean.max()))
-
-
-def nas_bench_macro(folder: Path) -> Table:
-    """8 layers x 3 choices; mean test accuracy of CIFAR-10, in percent."""
-    with (folder / "benchmarks" / "nasbench_macro.csv").open() as file:
-        scores = {row["arch"]: float(row["mean_acc"]) for row in csv.DictReader(file)}
-
-    def ask(choose: Choose) -> Architecture:
-        for layer in range(8):
-            choose(f"layer{layer}", (0, 1, 2))
-        return SOMETHING
-
-    def score(decisions: dict[str, object]) -> float:
-        return scores["".join(str(decisions[f"layer{layer}"]) for layer in range(8))]
-
-    return Table(ask, score, max(scores.values()))
 
 
 def conditional(seed: int = 0) -> Table:

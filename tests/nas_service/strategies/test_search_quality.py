@@ -1,4 +1,4 @@
-"""Strategies find better architectures than random search, on tables of finished trainings."""
+"""Strategies find better architectures than random search: on made-up tables, and on those of trained networks."""
 
 from __future__ import annotations
 
@@ -6,16 +6,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from strategy_tables import Table, conditional, nas_bench_201, nas_bench_macro, regrets
+from strategy_tables import conditional, regrets
 
+from nas_service.benchmark.simulation import simulate
+from nas_service.strategies import STRATEGIES
 from nas_service.strategies.evolution import EvolutionConfig
+from tests.nas_service.benchmark.made_tables import made_table
+from workers.tables import Table, load_table
 
-LEARNING = ("tpe", "evolution", "rl")
-SEEDS = range(10)
-RUNS = {"tpe": 3, "evolution": 16, "rl": 3}
-"""Seeds on the large tables: as many as seconds allow."""
-SIGNIFICANT = 2.26
-"""Student's t for p < 0.05, two-sided, 9 degrees of freedom."""
+NOT_LEARNING = {"random", "grid"}
+"""The yardstick, and what enumerates: neither learns from results."""
+LEARNING = sorted(set(STRATEGIES) - NOT_LEARNING)
+SEEDS = {"tpe": 8, "rl": 8, "gp": 6}
+"""Runs of a strategy where they are slow; 12 of the others."""
+RUNS = {"tpe": 3, "rl": 3, "gp": 2}
+"""The same on the large tables; 8 of the others."""
+STUDENT = {6: 2.571, 8: 2.365, 10: 2.262, 12: 2.201}
+"""Student's t for p < 0.05, two-sided, by the number of runs."""
+MADE = {"additive": made_table(0, 0.0), "interacting": made_table(1, 1.0)}
+EVALUATIONS = 80
 
 
 def paired_t(worse: np.ndarray, better: np.ndarray) -> float:
@@ -24,30 +33,44 @@ def paired_t(worse: np.ndarray, better: np.ndarray) -> float:
     return float(differences.mean() / (differences.std(ddof=1) / np.sqrt(len(differences))))
 
 
-@pytest.fixture(scope="module")
-def random_on_toy() -> np.ndarray:
-    return regrets(conditional(), "random", SEEDS, 60)
+def late_regret(table: Table, name: str, seeds: int, *, noisy: bool = False) -> np.ndarray:
+    """[seeds] mean regret over the later half of the evaluations."""
+    runs = [simulate(table, STRATEGIES[name], None, seed, EVALUATIONS, noisy=noisy) for seed in range(seeds)]
+    return np.array([np.mean(run.regret[EVALUATIONS // 2 :]) for run in runs])
+
+
+@pytest.mark.parametrize("made", MADE)
+@pytest.mark.parametrize("name", LEARNING)
+def test_beats_random_on_made_tables(name: str, made: str) -> None:
+    seeds = SEEDS.get(name, 12)
+    found, at_random = (late_regret(MADE[made], strategy, seeds, noisy=True) for strategy in (name, "random"))
+    assert paired_t(at_random, found) > STUDENT[seeds]
 
 
 @pytest.mark.parametrize("name", LEARNING)
-def test_beats_random_on_a_conditional_space(name: str, random_on_toy: np.ndarray) -> None:
-    found = regrets(conditional(), name, SEEDS, 60)
-    assert paired_t(random_on_toy[:, 30:].mean(axis=1), found[:, 30:].mean(axis=1)) > SIGNIFICANT
+def test_beats_random_on_a_conditional_space(name: str) -> None:
+    seeds = SEEDS.get(name, 12)
+    found, at_random = (regrets(conditional(), strategy, range(seeds), 60) for strategy in (name, "random"))
+    assert paired_t(at_random[:, 30:].mean(axis=1), found[:, 30:].mean(axis=1)) > STUDENT[seeds]
 
 
 @pytest.mark.parametrize("name", LEARNING)
-@pytest.mark.parametrize(("load", "limit"), [(nas_bench_201, 0.35), (nas_bench_macro, 0.08)])
-def test_beats_random_on_trained_networks(name: str, load: object, limit: float, shared: Path) -> None:
-    """Mean regret in points after 100 trainings; 30 seeds reach about half of ``limit``."""
-    assert callable(load)
-    table: Table = load(shared)
-    found = regrets(table, name, range(RUNS[name]), 100)[:, -1]
-    at_random = regrets(table, "random", range(16), 100)[:, -1]
-    assert found.mean() < limit
-    assert found.mean() < 0.7 * at_random.mean()
+@pytest.mark.parametrize(("file", "limit"), [("nasbench201_cifar10.npz", 0.35), ("nasbench_macro.csv", 0.12)])
+def test_beats_random_on_trained_networks(name: str, file: str, limit: float, shared: Path) -> None:
+    """Mean regret in points after 100 networks; the benchmark's 100 seeds reach about half of ``limit``."""
+    table = load_table(shared / "benchmarks" / file)
+
+    def regret(strategy: str, runs: int) -> float:
+        return float(np.mean([simulate(table, STRATEGIES[strategy], None, i, 100).regret[-1] for i in range(runs)]))
+
+    found = regret(name, RUNS.get(name, 8))
+    assert found < limit
+    assert found < 0.7 * regret("random", 16)
 
 
-def test_options_matter(random_on_toy: np.ndarray) -> None:
-    """A population that is never selected from is random search with small steps: the comparison above can fail."""
-    found = regrets(conditional(), "evolution", SEEDS, 60, EvolutionConfig(population=20, sample=1))
-    assert paired_t(random_on_toy[:, 30:].mean(axis=1), found[:, 30:].mean(axis=1)) < SIGNIFICANT
+def test_options_matter() -> None:
+    """A population that is never selected from is random search with small steps: the comparisons above can fail."""
+    idle = EvolutionConfig(population=20, sample=1)
+    found = regrets(conditional(), "evolution", range(10), 60, idle)
+    at_random = regrets(conditional(), "random", range(10), 60)
+    assert paired_t(at_random[:, 30:].mean(axis=1), found[:, 30:].mean(axis=1)) < STUDENT[10]

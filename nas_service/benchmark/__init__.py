@@ -1,0 +1,1 @@
+"""How well strategies search, measured on tables of trained networks: simulated searches, statistics, a document."""
