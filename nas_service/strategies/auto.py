@@ -118,7 +118,9 @@ class Auto(Predictor):
         encoding = Encoding([*samples, *pool.samples.values()])
         prior = decisions_prior(encoding).beside(weights_prior(len(pool.names), WEIGHT))
         decisions = encoding.encode(samples)
-        informed = GaussianProcess(prior, np.concatenate([decisions, self._ranks(samples)], axis=1), goals)
+        informed = GaussianProcess(
+            prior, np.concatenate([decisions, self._ranks(samples)], axis=1), goals, len(pool.names)
+        )
         if informed.evidence <= process.evidence:
             return process, read
         decisions = encoding.encode(list(pool.samples.values()))

@@ -110,26 +110,34 @@ def weights_prior(columns: int, mean: float) -> Prior:
 
 
 class GaussianProcess:
-    """Kernel s² exp(-½ Σ_c w_c (a_c - b_c)²) and normal noise; all are found by maximum a posteriori, with L-BFGS."""
+    """Kernel s² exp(-½ Σ_c w_c (a_c - b_c)²) + v² Σ_l a_l b_l and normal noise, found by maximum a posteriori with L-BFGS.
 
-    def __init__(self, prior: Prior, rows: Floats, targets: Floats, iterations: int = 40) -> None:
+    The sum over l, of the last ``lines`` columns, is a straight line in them.
+    """
+
+    def __init__(self, prior: Prior, rows: Floats, targets: Floats, lines: int = 0, iterations: int = 40) -> None:
         """Find the kernel from ``rows`` ``[n, columns]`` and ``targets`` ``[n]`` of mean 0 and variance 1."""
         self._prior = prior
-        mean = np.concatenate([prior.mean, [0.0, NOISE[0]]])
-        deviation = np.concatenate([prior.deviation, [1.0, NOISE[1]]])
-        bounds = [(-8.0, 4.0)] * len(prior.mean) + [(-4.0, 4.0), (-9.0, 1.0)]
+        self._lines = slice(rows.shape[1] - lines, rows.shape[1])
+        line = rows[:, self._lines] @ rows[:, self._lines].T
+        mean = np.concatenate([prior.mean, [0.0, 0.0, NOISE[0]]])
+        deviation = np.concatenate([prior.deviation, [1.0, 1.0, NOISE[1]]])
+        bounds = [(-8.0, 4.0)] * len(prior.mean) + [(-4.0, 4.0), (-8.0, 4.0), (-9.0, 1.0)]
 
         def loss(theta: Floats) -> tuple[float, Floats]:
             self._set(theta)
-            signal = self._kernel(rows, rows)
-            lower = self._factor(signal)
+            smooth = self._smooth(rows, rows)
+            lower = self._factor(smooth + self._slant * line)
             alpha = cho_solve((lower, True), targets, check_finite=False)
             inverse = cho_solve((lower, True), np.eye(len(rows)), check_finite=False)
             slope = 0.5 * (inverse - np.outer(alpha, alpha))  # of the loss, by the entries of the covariance
-            pull = slope * signal
+            pull = slope * smooth
             by_weight = ((pull @ rows) * rows).sum(axis=0) - (rows * rows).T @ pull.sum(axis=1)
             by_theta = np.concatenate(
-                [prior.ties.T @ (by_weight * self._weights), [pull.sum(), self._noise * np.trace(slope)]]
+                [
+                    prior.ties.T @ (by_weight * self._weights),
+                    [pull.sum(), self._slant * (slope * line).sum(), self._noise * np.trace(slope)],
+                ]
             )
             off = (theta - mean) / deviation
             value = 0.5 * targets @ alpha + np.log(np.diag(lower)).sum() + 0.5 * off @ off
@@ -142,12 +150,18 @@ class GaussianProcess:
         self.condition(rows, targets)
 
     def _set(self, theta: Floats) -> None:
-        self._weights = np.exp(self._prior.ties @ theta[:-2])
-        self._variance = math.exp(theta[-2])
+        self._weights = np.exp(self._prior.ties @ theta[:-3])
+        self._variance = math.exp(theta[-3])
+        self._slant = math.exp(theta[-2])
         self._noise = math.exp(theta[-1])
 
     def _kernel(self, one: Floats, two: Floats) -> Floats:
         """Covariance of the signal at rows ``one`` and ``two``: ``[len(one), len(two)]``."""
+        line: Floats = one[:, self._lines] @ two[:, self._lines].T
+        return self._smooth(one, two) + self._slant * line
+
+    def _smooth(self, one: Floats, two: Floats) -> Floats:
+        """The part of the covariance that falls with distance."""
         scaled = one * self._weights
         square = (scaled * one).sum(axis=1)[:, None] + (two * self._weights * two).sum(axis=1) - 2 * scaled @ two.T
         kernel: Floats = self._variance * np.exp(-0.5 * np.maximum(square, 0.0))
@@ -177,7 +191,8 @@ class GaussianProcess:
             known = np.concatenate([self._rows, pending])
             lower, across = self._factor(self._kernel(known, known)), self._kernel(rows, known)
         solved = solve_triangular(lower, across.T, lower=True, check_finite=False)
-        return mean, np.sqrt(np.maximum(self._variance - (solved * solved).sum(axis=0), 1e-10))
+        alone = self._variance + self._slant * (rows[:, self._lines] ** 2).sum(axis=1)
+        return mean, np.sqrt(np.maximum(alone - (solved * solved).sum(axis=0), 1e-10))
 
 
 def log_expected_improvement(mean: Floats, deviation: Floats, best: float) -> Floats:

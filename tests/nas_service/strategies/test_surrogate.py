@@ -39,9 +39,7 @@ def ask_chain(choose: Choose) -> Architecture:
 def value(widths: list[int]) -> float:
     """Worth of each layer, and of each pair of neighbours."""
     total = sum(WORTH[i, w - 1] for i, w in enumerate(widths))
-    return float(
-        total + 0.5 * sum(PAIRS[i, a - 1, b - 1] for i, (a, b) in enumerate(itertools.pairwise(widths)))
-    )
+    return float(total + 0.5 * sum(PAIRS[i, a - 1, b - 1] for i, (a, b) in enumerate(itertools.pairwise(widths))))
 
 
 def best_value() -> float:
