@@ -110,9 +110,9 @@ def weights_prior(columns: int, mean: float) -> Prior:
 
 
 class GaussianProcess:
-    """Kernel s² exp(-½ Σ_c w_c (a_c - b_c)²) + v² Σ_l a_l b_l and normal noise, found by maximum a posteriori with L-BFGS.
+    """Kernel s² exp(-½ Σ_c w_c (a_c - b_c)²) + v² Σ_l a_l b_l and normal noise, maximum a posteriori, by L-BFGS.
 
-    The sum over l, of the last ``lines`` columns, is a straight line in them.
+    The second sum is over the last ``lines`` columns: a straight line in them.
     """
 
     def __init__(self, prior: Prior, rows: Floats, targets: Floats, lines: int = 0, iterations: int = 40) -> None:

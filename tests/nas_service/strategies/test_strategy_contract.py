@@ -272,7 +272,7 @@ def test_options_can_be_shown_in_a_form(entry: StrategyEntry) -> None:
 
 
 def test_unknown_strategy_lists_the_known() -> None:
-    with pytest.raises(ValueError, match=r"strategy 'magic'; allowed: \['evolution', 'random', 'rl', 'tpe'"):
+    with pytest.raises(ValueError, match=r"strategy 'magic'; allowed: \['auto', 'evolution', 'predictor'"):
         strategy("magic")
 
 

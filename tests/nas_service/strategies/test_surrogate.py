@@ -110,11 +110,12 @@ def test_posterior_is_that_of_a_direct_computation() -> None:
     encoding = Encoding(known)
     rows, new, busy = encoding.encode(known), encoding.encode(unknown), encoding.encode(pending)
     goals = np.random.default_rng(3).normal(size=30)
-    process = GaussianProcess(decisions_prior(encoding), rows, goals)
+    process = GaussianProcess(decisions_prior(encoding), rows, goals, lines=encoding.counts)
 
     def kernel(one: np.ndarray, two: np.ndarray) -> np.ndarray:
         square = ((one[:, None, :] - two[None, :, :]) ** 2 * process._weights).sum(axis=2)
-        return np.asarray(process._variance * np.exp(-square / 2))
+        line = one[:, -encoding.counts :] @ two[:, -encoding.counts :].T
+        return np.asarray(process._variance * np.exp(-square / 2) + process._slant * line)
 
     noise = process._noise + 1e-6
     inverse = np.linalg.inv(kernel(rows, rows) + noise * np.eye(30))
