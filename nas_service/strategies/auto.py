@@ -61,9 +61,9 @@ class Auto(Predictor):
 
     With scores, a pool of random samples is ranked by the sum of the logarithms of its ranks; the first trials are its
     best, but for every fifth, which is random. Then the ranks are inputs of the Gaussian process beside the decisions,
-    as long as that explains the results better than the decisions alone. Candidates are the pool, and variations of
-    the best trials; of these only the ``scored`` most promising are scored, judged by the ranks that a linear model of
-    the pool predicts for them.
+    by distance and by a straight line, as long as that explains the results better than the decisions alone. Candidates
+    are the pool, and variations of the best trials; of these only the ``scored`` most promising are scored, judged by
+    the ranks that a linear model of the pool predicts for them.
     """
 
     kind = "auto"
@@ -125,7 +125,7 @@ class Auto(Predictor):
             return process, read
         decisions = encoding.encode(list(pool.samples.values()))
         ridge = decisions.T @ decisions + np.eye(decisions.shape[1])
-        linear: Floats = np.linalg.solve(ridge, decisions.T @ pool.ranks)
+        linear = np.asarray(np.linalg.solve(ridge, decisions.T @ pool.ranks), dtype=np.float64)
         self._used = Used(encoding, linear, np.concatenate([decisions, pool.ranks], axis=1))
         return informed, self._used.reader(self._ranks)
 
@@ -143,8 +143,9 @@ class Auto(Predictor):
             return log_expected_improvement(*process.posterior(rows, pending), best)
 
         near = list(self._candidates(number, taken).values())
-        order = np.argsort(-judged(used.guessed(near)), kind="stable")[: self._options.scored] if near else []
-        near = [near[i] for i in order]
+        if near:
+            order = np.argsort(-judged(used.guessed(near)), kind="stable")
+            near = [near[i] for i in order[: self._options.scored]]
         pool = [i for i, key in enumerate(self._pool().samples) if key not in taken]
         samples = [*near, *(list(self._pool().samples.values())[i] for i in pool)]
         if not samples:
