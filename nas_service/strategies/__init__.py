@@ -6,11 +6,13 @@ import logging
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 
+from nas_service.strategies.auto import Auto, AutoConfig
 from nas_service.strategies.evolution import EvolutionConfig, RegularisedEvolution
 from nas_service.strategies.gp import GpConfig, gp
 from nas_service.strategies.grid import Grid, GridConfig
 from nas_service.strategies.local import LocalConfig, LocalSearch
 from nas_service.strategies.nsga2 import Nsga2Config, nsga2
+from nas_service.strategies.predictor import Predictor, PredictorConfig
 from nas_service.strategies.protocol import (
     Figures,
     Objective,
@@ -38,6 +40,13 @@ __all__ = [
 ]
 
 BUILT_IN = (
+    StrategyEntry(
+        "auto",
+        "The default: model-guided search that starts from zero-cost scores, as far as they prove themselves.",
+        "Abdelfattah et al., ICLR 2021, arXiv 2101.08134; White et al., AAAI 2021, arXiv 1910.11858",
+        AutoConfig,
+        Auto,
+    ),
     StrategyEntry(
         "random",
         "Uniform random search, without repeats: the yardstick.",
@@ -93,6 +102,13 @@ BUILT_IN = (
         "Zoph and Le, ICLR 2017, arXiv 1611.01578; Williams, Machine Learning 8, 1992",
         RlConfig,
         RlController,
+    ),
+    StrategyEntry(
+        "predictor",
+        "A Gaussian process over the decisions judges variations of the best trials.",
+        "White et al., AAAI 2021, arXiv 1910.11858; Ru et al., ICLR 2021, arXiv 2006.07556",
+        PredictorConfig,
+        Predictor,
     ),
 )
 

@@ -11,6 +11,9 @@ from typing import Any
 from nas_service.strategies.protocol import NONE_RUNNING, ObservedTrial, Problem, Proposed
 from search_spaces.choose import Choose, Question, Recorder, Scalar, position, replay
 
+Sample = tuple[Question, ...]
+"""The questions that a space asked, with the answers."""
+
 
 def stream(seed: int, number: int, purpose: str = "") -> random.Random:
     """The random numbers of trial ``number``: the same for equal arguments, on every machine."""

@@ -295,7 +295,7 @@ def test_options_can_be_shown_in_a_form(entry: StrategyEntry) -> None:
 
 
 def test_unknown_strategy_lists_the_known() -> None:
-    with pytest.raises(ValueError, match=r"strategy 'magic'; allowed: \['evolution', 'gp', 'grid', 'local',"):
+    with pytest.raises(ValueError, match=r"strategy 'magic'; allowed: \['auto', 'evolution', 'gp', 'grid', 'local',"):
         strategy("magic")
 
 

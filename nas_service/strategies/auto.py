@@ -1,0 +1,226 @@
+"""Model-guided search that starts from zero-cost scores. Abdelfattah et al., ICLR 2021, arXiv 2101.08134."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import Field
+from scipy.stats import spearmanr
+
+from nas_service.strategies.decisions import Sample, answering, asked, signature, signatures, stream, unseen
+from nas_service.strategies.merit import Floats, merits
+from nas_service.strategies.predictor import ATTEMPTS, LEAST, Predictor, PredictorConfig, Reader
+from nas_service.strategies.protocol import Figures, ObservedTrial, Problem, Proposed
+from nas_service.strategies.surrogate import (
+    Encoding,
+    GaussianProcess,
+    decisions_prior,
+    log_expected_improvement,
+    weights_prior,
+)
+from search_spaces.choose import sample
+
+PREFERRED = frozenset({"naswot", "nwot", "synflow", "jacov", "zen"})
+"""Scores whose aggregate ranks best on published tables; where a search has none of them, all of its scores count."""
+RANDOM_EVERY = 5
+"""Of the first trials, one in so many is random: insurance against scores that mislead."""
+APART = 2
+"""Decisions in which the first trials differ from each other at least."""
+BEST = 64
+"""The first trials are taken from so many of the best of the pool."""
+RECENT = 200
+"""Latest trials that are asked whether scores predict results."""
+WEIGHT = math.log(0.5)
+"""Prior of the log weight of a score in the kernel."""
+
+
+class AutoConfig(PredictorConfig):
+    """Options of the default strategy. Without zero-cost scores it is the predictor."""
+
+    pool: int | None = Field(
+        None,
+        ge=10,
+        le=20_000,
+        description="Random samples whose zero-cost scores are computed before the first trial. Left empty: ten times "
+        "the trials of the search, 200 to 1,000. At 50 to 200 ms a sample, 1,000 take one to three minutes.",
+    )
+    scored: int = Field(
+        32,
+        ge=1,
+        le=10_000,
+        description="Most promising candidates whose zero-cost scores are computed, for each trial.",
+    )
+    explore: float = Field(0.03, ge=0, le=1, description="Share of trials that are drawn at random, for insurance.")
+
+
+class Auto(Predictor):
+    """The predictor, with zero-cost scores as far as they help.
+
+    With scores, a pool of random samples is ranked by the sum of the logarithms of its ranks; the first trials are its
+    best, but for every fifth, which is random. Then the ranks are inputs of the Gaussian process beside the decisions,
+    by distance and by a straight line, as long as that explains the results better than the decisions alone. Candidates
+    are the pool, and variations of the best trials; of these only the ``scored`` most promising are scored, judged by
+    the ranks that a linear model of the pool predicts for them.
+    """
+
+    kind = "auto"
+
+    def __init__(self, config: AutoConfig, problem: Problem) -> None:
+        super().__init__(config, problem)
+        self._options = config
+        self._cached: Pool | None = None
+        self._scored: dict[str, Floats] = {}
+        self._used: Used | None = None
+
+    def _scores(self, questions: Sample) -> Mapping[str, float]:
+        """Zero-cost scores of a sample by name; none where the search has none."""
+        if self._problem.scores is None:
+            return {}
+        return self._problem.scores(self._problem.ask(answering(questions)))
+
+    def _pool(self) -> Pool:
+        """Random samples with their scores; made once."""
+        if self._cached is None:
+            size = self._options.pool or min(max(10 * (self._problem.max_trials or 100), 200), 1000)
+            rng = stream(self._problem.seed, 0, "pool")
+            drawn = [asked(self._problem, sample(rng)) for _ in range(size if self._problem.scores else 0)]
+            samples = {signature(questions): questions for questions in drawn}
+            self._cached = Pool(samples, [self._scores(questions) for questions in samples.values()])
+        return self._cached
+
+    def _ranks(self, samples: Sequence[Sample]) -> Floats:
+        """Share of the pool that each sample beats, for each score: ``[len(samples), scores]``."""
+        pool = self._pool()
+        keys = [signature(questions) for questions in samples]
+        for key, questions in zip(keys, samples, strict=True):
+            if key not in self._scored:
+                self._scored[key] = pool.ranked([self._scores(questions)])[0]
+        return np.array([self._scored[key] for key in keys]).reshape(len(keys), len(pool.names))
+
+    def _first(self, number: int, running: Proposed) -> Sample:
+        pool = self._pool()
+        if pool.names and number % RANDOM_EVERY != RANDOM_EVERY - 1:
+            taken = self._seen | signatures(running)
+            for key in pool.best[number - number // RANDOM_EVERY :]:
+                if key not in taken:
+                    return pool.samples[key]
+        return super()._first(number, running)
+
+    def _fitted(self, samples: Sequence[Sample], goals: Floats) -> tuple[GaussianProcess, Reader]:
+        process, read = super()._fitted(samples, goals)
+        pool = self._pool()
+        self._used = None
+        if not pool.names:
+            return process, read
+        encoding = Encoding([*samples, *pool.samples.values()])
+        prior = decisions_prior(encoding).beside(weights_prior(len(pool.names), WEIGHT))
+        decisions = encoding.encode(samples)
+        informed = GaussianProcess(
+            prior, np.concatenate([decisions, self._ranks(samples)], axis=1), goals, len(pool.names)
+        )
+        if informed.evidence <= process.evidence:
+            return process, read
+        decisions = encoding.encode(list(pool.samples.values()))
+        ridge = decisions.T @ decisions + np.eye(decisions.shape[1])
+        linear = np.asarray(np.linalg.solve(ridge, decisions.T @ pool.ranks), dtype=np.float64)
+        self._used = Used(encoding, linear, np.concatenate([decisions, pool.ranks], axis=1))
+        return informed, self._used.reader(self._ranks)
+
+    def _pick(self, number: int, taken: set[str], running: Sequence[Sample]) -> Sample | None:
+        rng = stream(self._problem.seed, number, "explore")
+        if rng.random() < self._options.explore:
+            return unseen(self._problem, lambda _: sample(rng), taken, ATTEMPTS)
+        process, read, best = self._model()
+        used = self._used
+        if used is None:
+            return super()._pick(number, taken, running)
+        pending = read(running)
+
+        def judged(rows: Floats) -> Floats:
+            return log_expected_improvement(*process.posterior(rows, pending), best)
+
+        near = list(self._candidates(number, taken).values())
+        if near:
+            order = np.argsort(-judged(used.guessed(near)), kind="stable")
+            near = [near[i] for i in order[: self._options.scored]]
+        pool = [i for i, key in enumerate(self._pool().samples) if key not in taken]
+        samples = [*near, *(list(self._pool().samples.values())[i] for i in pool)]
+        if not samples:
+            return None
+        return samples[int(np.argmax(judged(np.concatenate([read(near), used.pool[pool]]))))]
+
+    def observe(self, trial: ObservedTrial) -> Figures | None:
+        super().observe(trial)
+        recent = self._trials[-RECENT:]
+        if not self._pool().names or len(recent) < LEAST:
+            return None
+        worth = merits(recent, self._problem.objectives)
+        totals = self._pool().total(self._ranks([trial.questions for trial in recent]))
+        if np.ptp(worth) == 0 or np.ptp(totals) == 0:
+            return None
+        return {"score_correlation": float(spearmanr(totals, worth).statistic)}
+
+
+class Pool:
+    """Random samples by signature, ranked by their zero-cost scores."""
+
+    def __init__(self, samples: dict[str, Sample], scores: Sequence[Mapping[str, float]]) -> None:
+        self.samples = samples
+        self.names = sorted({name for found in scores for name in found})
+        self._columns = np.sort(self._table(scores), axis=0)
+        self.ranks = self.ranked(scores)
+        keys = list(samples)
+        order: list[int] = np.argsort(-self.total(self.ranks), kind="stable").tolist() if self.names else []
+        self.best: list[str] = []
+        """Signatures of the best samples, best first, each apart from those before."""
+        for i in order[: 10 * BEST]:
+            if len(self.best) < BEST and all(distance(samples[keys[i]], samples[k]) >= APART for k in self.best):
+                self.best.append(keys[i])
+
+    def _table(self, scores: Sequence[Mapping[str, float]]) -> Floats:
+        """Scores in columns, the worst of all where there is none: ``[len(scores), names]``."""
+        rows = [[found.get(name, math.nan) for name in self.names] for found in scores]
+        table = np.array(rows, dtype=np.float64).reshape(len(scores), len(self.names))
+        return np.where(np.isfinite(table), table, -math.inf)
+
+    def ranked(self, scores: Sequence[Mapping[str, float]]) -> Floats:
+        """Share of the pool that is beaten, ties counted half: ``[len(scores), names]``."""
+        ranks = np.zeros((len(scores), len(self.names)))
+        for rank, values, pool in zip(ranks.T, self._table(scores).T, self._columns.T, strict=True):
+            rank[:] = (np.searchsorted(pool, values, "left") + np.searchsorted(pool, values, "right")) / (2 * len(pool))
+        return ranks
+
+    def total(self, ranks: Floats) -> Floats:
+        """Sum of the logarithms of the ranks: ``[len(ranks)]``. A sample must not fail at any of the scores."""
+        counted = [i for i, name in enumerate(self.names) if name in PREFERRED] or list(range(len(self.names)))
+        total: Floats = np.log(ranks[:, counted] + 0.5 / len(self.samples)).sum(axis=1)
+        return total
+
+
+@dataclass(frozen=True)
+class Used:
+    """How scores enter the model."""
+
+    encoding: Encoding
+    linear: Floats
+    """Ranks as a linear function of the encoded decisions: ``[columns, scores]``."""
+    pool: Floats
+    """The model's rows of the pool."""
+
+    def reader(self, ranks: Reader) -> Reader:
+        """Rows of samples, with their ranks."""
+        return lambda samples: np.concatenate([self.encoding.encode(samples), ranks(samples)], axis=1)
+
+    def guessed(self, samples: Sequence[Sample]) -> Floats:
+        """Rows of samples, with the ranks that are expected of them."""
+        decisions = self.encoding.encode(samples)
+        return np.concatenate([decisions, np.clip(decisions @ self.linear, 0, 1)], axis=1)
+
+
+def distance(one: Sample, two: Sample) -> int:
+    """Decisions of ``one`` that ``two`` does not share."""
+    others = {(q.name, q.answer) for q in two}
+    return sum((q.name, q.answer) not in others for q in one)

@@ -1,0 +1,254 @@
+"""The Gaussian process over decisions, and the strategies that stand on it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+from strategy_tables import ACCURACY, SOMETHING, conditional, problem
+
+from nas_service.strategies import STRATEGIES, ObservedTrial, Problem, Strategy
+from nas_service.strategies.auto import Auto, AutoConfig, Pool
+from nas_service.strategies.decisions import asked, signature
+from nas_service.strategies.surrogate import (
+    Encoding,
+    GaussianProcess,
+    decisions_prior,
+    log_expected_improvement,
+    targets,
+)
+from search_spaces.architecture import Architecture, Node
+from search_spaces.choose import Choose, Question, sample
+
+LAYERS, WIDTHS = 8, (1, 2, 3, 4)
+RNG = np.random.default_rng(5)
+WORTH, PAIRS = RNG.normal(size=(LAYERS, 4)), RNG.normal(size=(LAYERS - 1, 4, 4))
+
+
+def ask_chain(choose: Choose) -> Architecture:
+    """65,536 samples; the answers are in the arguments of the architecture, for ``chain_score``."""
+    widths = [choose(f"layer{i}", WIDTHS) for i in range(LAYERS)]
+    return Architecture(SOMETHING.task, tuple(Node("linear", (i,), {"out": w}) for i, w in enumerate(widths)))
+
+
+def value(widths: list[int]) -> float:
+    """Worth of each layer, and of each pair of neighbours."""
+    total = sum(WORTH[i, w - 1] for i, w in enumerate(widths))
+    return float(total + 0.5 * sum(PAIRS[i, a - 1, b - 1] for i, (a, b) in enumerate(itertools.pairwise(widths))))
+
+
+def best_value() -> float:
+    """The largest ``value`` there is, by dynamic programming."""
+    tail = WORTH[-1]
+    for i in reversed(range(LAYERS - 1)):
+        tail = WORTH[i] + (0.5 * PAIRS[i] + tail[None, :]).max(axis=1)
+    return float(tail.max())
+
+
+def widths_of(architecture: Architecture) -> list[int]:
+    return [int(str(node.args["out"])) for node in architecture.nodes]
+
+
+def good_scores(architecture: Architecture) -> Mapping[str, float]:
+    """A score that tells most, and one that was not computed."""
+    widths = widths_of(architecture)
+    return {"worth": sum(WORTH[i, w - 1] for i, w in enumerate(widths)), "broken": float("nan")}
+
+
+def useless_scores(architecture: Architecture) -> Mapping[str, float]:
+    rng = random.Random(repr(widths_of(architecture)))
+    return {"one": rng.random(), "two": rng.random()}
+
+
+def chain(seed: int, scores: object = None, parallel: int = 1) -> Problem:
+    assert scores is None or callable(scores)
+    return Problem(ask_chain, (ACCURACY,), seed, 60, 9, scores, parallel)
+
+
+def search(strategy: Strategy, setting: Problem, evaluations: int) -> list[float]:
+    found = []
+    for number in range(evaluations):
+        questions = asked(setting, strategy.propose(number))
+        found.append(value([int(q.answer) for q in questions]))
+        strategy.observe(ObservedTrial(number, questions, "completed", (found[-1],), 9))
+    return found
+
+
+def made(name: str, setting: Problem) -> Strategy:
+    return STRATEGIES[name].make(STRATEGIES[name].config(), setting)
+
+
+def samples(count: int, seed: int = 0) -> list[tuple[Question, ...]]:
+    rng = random.Random(seed)
+    return [asked(problem(conditional(), 0), sample(rng)) for _ in range(count)]
+
+
+def test_columns_tell_decisions_apart_and_count_shared_options() -> None:
+    some = samples(40)
+    encoding = Encoding(some)
+    rows = encoding.encode(some)
+    one_hot = rows[:, : len(encoding.kinds)]
+    names = {q.name for s in some for q in s}
+    assert (one_hot.sum(axis=1) == len(names)).all()
+    assert len(np.unique(one_hot, axis=0)) == len({signature(s) for s in some})
+    deepest = next(i for i, s in enumerate(some) if s[0].answer == 4)
+    shallow = next(i for i, s in enumerate(some) if s[0].answer == 1)
+    kernels, widths = 3, 4
+    assert encoding.counts == kernels + widths + 2  # "not asked" is counted like an option
+    shares = rows[:, len(encoding.kinds) :].sum(axis=1)
+    assert shares[deepest] == pytest.approx(2 * 3.0)
+    assert shares[shallow] == pytest.approx(2 * 3.0)
+
+
+def test_posterior_is_that_of_a_direct_computation() -> None:
+    known, unknown, pending = samples(30), samples(9, seed=1), samples(4, seed=2)
+    encoding = Encoding(known)
+    rows, new, busy = encoding.encode(known), encoding.encode(unknown), encoding.encode(pending)
+    goals = np.random.default_rng(3).normal(size=30)
+    process = GaussianProcess(decisions_prior(encoding), rows, goals, lines=encoding.counts)
+
+    def kernel(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+        square = ((one[:, None, :] - two[None, :, :]) ** 2 * process._weights).sum(axis=2)
+        line = one[:, -encoding.counts :] @ two[:, -encoding.counts :].T
+        return np.asarray(process._variance * np.exp(-square / 2) + process._slant * line)
+
+    noise = process._noise + 1e-6
+    inverse = np.linalg.inv(kernel(rows, rows) + noise * np.eye(30))
+    mean, deviation = process.posterior(new)
+    assert mean == pytest.approx(kernel(new, rows) @ inverse @ goals, abs=1e-6)
+    left = np.diag(kernel(new, new) - kernel(new, rows) @ inverse @ kernel(rows, new))
+    assert deviation == pytest.approx(np.sqrt(left), abs=1e-5)
+
+    believed = np.concatenate([goals, process.posterior(busy)[0]])
+    both = np.concatenate([rows, busy])
+    inverse = np.linalg.inv(kernel(both, both) + noise * np.eye(34))
+    same, smaller = process.posterior(new, busy)
+    assert same == pytest.approx(kernel(new, both) @ inverse @ believed, abs=2e-2)
+    assert same == pytest.approx(mean)
+    assert smaller == pytest.approx(
+        np.sqrt(np.diag(kernel(new, new) - kernel(new, both) @ inverse @ kernel(both, new))), abs=1e-5
+    )
+    assert (smaller <= deviation + 1e-9).all()
+
+
+def test_kernel_is_where_the_slope_is_zero() -> None:
+    """The slopes that L-BFGS is given are those of the loss: it ends where no small step helps."""
+    known = samples(40)
+    encoding = Encoding(known)
+    goals = targets([ObservedTrial(i, s, "completed", (float(len(s)),), 9) for i, s in enumerate(known)], (ACCURACY,))
+    short = GaussianProcess(decisions_prior(encoding), encoding.encode(known), goals, iterations=5)
+    long = GaussianProcess(decisions_prior(encoding), encoding.encode(known), goals, iterations=400)
+    assert long.evidence > short.evidence + 0.1
+    assert np.corrcoef(long.posterior(encoding.encode(known))[0], goals)[0, 1] > 0.95
+
+
+def test_expected_improvement_near_and_far() -> None:
+    mean, deviation = np.array([0.0, 1.0, -2.0, 3.0]), np.array([1.0, 0.5, 0.3, 0.1])
+    z = (mean - 0.5) / deviation
+    assert np.exp(log_expected_improvement(mean, deviation, 0.5)) == pytest.approx(
+        deviation * (z * norm.cdf(z) + norm.pdf(z)), rel=0.05
+    )
+    far = log_expected_improvement(np.array([-40.0, -20.0, -10.0, -5.1, -4.9]), np.ones(5), 0.0)
+    assert np.isfinite(far).all()
+    assert (np.diff(far) > 0).all()
+
+
+@pytest.mark.parametrize("name", ["predictor", "auto"])
+def test_finds_more_than_evolution_with_the_same_trials(name: str) -> None:
+    gaps = {
+        strategy: np.array([best_value() - max(search(made(strategy, chain(s)), chain(s), 60)) for s in range(4)])
+        for strategy in (name, "evolution", "random")
+    }
+    assert (gaps[name] < gaps["random"]).all()
+    assert gaps[name].mean() < 0.5 * gaps["evolution"].mean()
+
+
+def test_scores_shorten_the_search() -> None:
+    with_scores = [best_value() - max(search(made("auto", chain(s, good_scores)), chain(s), 25)) for s in range(4)]
+    without = [best_value() - max(search(made("auto", chain(s)), chain(s), 25)) for s in range(4)]
+    assert np.mean(with_scores) < 0.7 * np.mean(without)
+
+
+def test_scores_that_tell_nothing_are_dropped() -> None:
+    useful, useless = (Auto(AutoConfig(), chain(3, scores)) for scores in (good_scores, useless_scores))
+    assert best_value() - max(search(useless, chain(3), 60)) < 2.0
+    search(useful, chain(3), 30)
+    assert useful._used is not None
+    assert useless._used is None
+
+
+def test_correlation_of_scores_and_results_is_told() -> None:
+    setting = chain(4, good_scores)
+    tried = Auto(AutoConfig(initial=60), setting)
+    for number in range(40):
+        questions = asked(setting, tried.propose(number))
+        worth = value([int(q.answer) for q in questions])
+        figures = tried.observe(ObservedTrial(number, questions, "completed", (worth,), 9))
+    assert figures is not None
+    assert figures["score_correlation"] is not None
+    assert figures["score_correlation"] > 0.4
+
+
+def test_first_trials_are_the_best_of_the_pool_and_some_random_ones() -> None:
+    setting = chain(5, good_scores)
+    tried = Auto(AutoConfig(pool=400), setting)
+    first = [asked(setting, tried.propose(number)) for number in range(10)]
+    pool = tried._pool()
+    assert [signature(q) in pool.best for q in first] == [True, True, True, True, False] * 2
+    at = [float(pool.total(tried._ranks([pool.samples[key]]))[0]) for key in pool.best]
+    assert at == sorted(at, reverse=True)
+
+
+def test_few_samples_are_scored_for_a_trial() -> None:
+    calls: set[str] = set()
+
+    def counted(architecture: Architecture) -> Mapping[str, float]:
+        calls.add(repr(widths_of(architecture)))
+        return good_scores(architecture)
+
+    setting = chain(6, counted)
+    search(Auto(AutoConfig(pool=300, scored=8), setting), setting, 30)
+    assert 250 < len(calls) <= 300 + 30 * 8 + 10
+
+
+@pytest.mark.parametrize("scores", [None, good_scores])
+def test_sixteen_at_once_repeat_nothing_and_are_rebuilt(scores: object) -> None:
+    setting = chain(7, scores, parallel=16)
+    tried = made("auto", setting)
+    running: dict[int, tuple[Question, ...]] = {}
+    seen, trials = set(), []
+    rng = random.Random(0)
+    for number in range(60):
+        running[number] = asked(setting, tried.propose(number, running))
+        assert running[number] not in seen
+        seen.add(running[number])
+        if len(running) == 16:
+            done = rng.choice(sorted(running))
+            worth = value([int(q.answer) for q in running[done]])
+            trials.append(ObservedTrial(done, running.pop(done), "completed", (worth,), 9))
+            tried.observe(trials[-1])
+            if number == 40:
+                stored = json.dumps(tried.snapshot())
+                kept = len(trials)
+    expected = asked(setting, tried.propose(60, running))
+    rebuilt, restored = made("auto", setting), made("auto", setting)
+    restored.restore(json.loads(stored))
+    for trial in trials:
+        rebuilt.observe(trial)
+    for trial in trials[kept:]:
+        restored.observe(trial)
+    assert asked(setting, rebuilt.propose(60, running)) == expected
+    assert asked(setting, restored.propose(60, running)) == expected
+
+
+def test_a_score_that_is_missing_is_the_worst() -> None:
+    some = {str(i): s for i, s in enumerate(samples(4))}
+    pool = Pool(some, [{"a": 1.0}, {"a": 2.0, "b": 5.0}, {}, {"a": 3.0, "b": float("inf")}])
+    assert pool.names == ["a", "b"]
+    assert pool.ranks[:, 0].tolist() == [0.375, 0.625, 0.125, 0.875]
+    assert pool.ranks[1, 1] == 0.875
