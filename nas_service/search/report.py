@@ -17,7 +17,7 @@ import optuna
 import sqlalchemy as sa
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from pydantic import BaseModel, Field
-from scipy.stats import kendalltau  # type: ignore[import-untyped]
+from scipy.stats import kendalltau
 from sqlalchemy.orm import Session
 
 from nas_service.database.tables import Event, Finalist, Measurement, Search, Trial
