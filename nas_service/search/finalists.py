@@ -154,13 +154,14 @@ def choose_winner(plan: Plan, database: Database, search_id: str) -> Winner | No
         )
         ranked = best_first(session, search_id, plan.objectives)
     rank = {trial.number: i for i, trial in enumerate(ranked)}
+    costs, wanted = {trial.number: trial.metrics for trial in ranked}, plan.request.objectives[0]
     groups: dict[int, list[Finalist]] = {}
     for row in rows:
         groups.setdefault(row.number, []).append(row)
 
     def merit(number: int) -> tuple[float, int]:
-        values = [f.metrics.get(objective.metric) for f in groups[number]]
-        known = [float(v) for v in values if v is not None]
+        values = [wanted.value({**costs.get(number, {}), **f.metrics}) for f in groups[number]]
+        known = [v for v in values if v is not None]
         return (sign * statistics.fmean(known) if known else 0.0, -rank.get(number, 0))
 
     if groups:

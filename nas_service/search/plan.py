@@ -114,8 +114,8 @@ class Plan:
 
     def values(self, metrics: Mapping[str, Any]) -> list[float] | None:
         """Objective values, or None while one of them is missing."""
-        found = [metrics.get(objective.metric) for objective in self.request.objectives]
-        return None if any(value is None for value in found) else [float(value) for value in found if value is not None]
+        found = [objective.value(metrics) for objective in self.request.objectives]
+        return None if any(value is None for value in found) else [value for value in found if value is not None]
 
     @property
     def inherits(self) -> bool:

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from nas_service.database.tables import Event, Finalist, Measurement, Search, Trial
 from nas_service.search.ranking import hypervolume, knee, losses, pareto_front, scaled
+from nas_service.search.request import ObjectiveSpec
 from nas_service.search.status import objectives_of, score_of
 from nas_service.strategies.optuna_sampler import parameters
 from nas_service.strategies.protocol import Objective
@@ -78,8 +79,9 @@ class Noise(BaseModel):
     winner_changes: float | None = Field(
         description="share of repetitions with new seeds in which another finalist wins"
     )
-    optimism: float = Field(
-        description="how much the best observed value of the search likely overstates, by selection"
+    optimism: float | None = Field(
+        description="how much the best observed value of the search likely overstates, by selection; null where the "
+        "objective is not the score itself"
     )
 
 
@@ -140,6 +142,7 @@ def report(session: Session, search: Search) -> Report:
     trials = list(session.scalars(sa.select(Trial).where(Trial.search_id == search.id).order_by(Trial.observed_as)))
     finals = list(session.scalars(sa.select(Finalist).where(Finalist.search_id == search.id)))
     objective, score = objectives_of(search)[0], score_of(search, trials)
+    wishes = search.request["objectives"][0].get("soft")
     notes: list[str] = []
     results = [trial for trial in trials if _has_result(trial)]
     values = np.array([(trial.values or [math.nan])[0] for trial in results])
@@ -156,7 +159,7 @@ def report(session: Session, search: Search) -> Report:
         baseline=_baseline(session, search, results, values, objective, notes),
         finalists=spreads,
         finalists_metric=score,
-        noise=_noise(values, objective, score, groups, notes),
+        noise=_noise(values if objective.metric == score and not wishes else None, score, groups, notes),
         search_against_full_training=_fidelity(trials, groups, score, notes),
         early_against_late=_early(session, search, results, score),
         tradeoff=_tradeoff(results, objectives_of(search)),
@@ -195,7 +198,7 @@ def _baseline(
     session: Session, search: Search, results: list[Trial], values: Floats, objective: Objective, notes: list[str]
 ) -> Baseline | None:
     """Best of as many draws from random trials: those of this search's start, or of random searches like it."""
-    sample, source = _random_values(session, search, results, objective)
+    sample, source = _random_values(session, search, results)
     if len(sample) < FEWEST_RANDOM or not len(values):
         notes.append(
             f"no random baseline: {len(sample)} random trials of such trainings are known, {FEWEST_RANDOM} are needed; "
@@ -232,7 +235,7 @@ def expected_best(ordered: Floats, draws: int) -> float:
     return float(np.sum(ordered * np.diff(steps)))
 
 
-def _random_values(session: Session, search: Search, results: list[Trial], objective: Objective) -> tuple[Floats, str]:
+def _random_values(session: Session, search: Search, results: list[Trial]) -> tuple[Floats, str]:
     """Values of random trials with such trainings, and where they come from."""
     request = search.request
     alike = ("dataset", "space", "recipe", "scheduler", "evaluator")
@@ -246,7 +249,8 @@ def _random_values(session: Session, search: Search, results: list[Trial], objec
     ]
     for other in searches:
         rows = session.scalars(sa.select(Trial).where(Trial.search_id == other.id))
-        known += [float(v) for trial in rows if _has_result(trial) and (v := trial.metrics.get(objective.metric))]
+        wanted = ObjectiveSpec.model_validate(request["objectives"][0])
+        known += [v for trial in rows if _has_result(trial) and (v := wanted.value(trial.metrics)) is not None]
     if known:
         return np.array(known), f"{len(searches)} random searches with the same data, space and training"
     first = _random_first(request["strategy"], len(results))
@@ -269,9 +273,7 @@ def _random_first(strategy: dict[str, Any], count: int) -> int:
     return next((int(value) for field in fields if isinstance(value := getattr(config, field, None), int)), 0)
 
 
-def _noise(
-    values: Floats, objective: Objective, score: str, groups: dict[int, list[float]], notes: list[str]
-) -> Noise | None:
+def _noise(values: Floats | None, score: str, groups: dict[int, list[float]], notes: list[str]) -> Noise | None:
     several = [v for v in groups.values() if len(v) > 1]
     if not several:
         notes.append("how much a seed changes is not known: no finalist was trained with more than one seed")
@@ -286,8 +288,8 @@ def _noise(
         again = means + errors * rng.standard_normal((RESAMPLES, len(means)))
         sign = -1.0 if score.endswith("loss") else 1.0
         changes = float(np.mean(np.argmax(sign * again, axis=1) != np.argmax(sign * means)))
-    optimism = 0.0
-    if objective.metric == score and len(values):
+    optimism = None
+    if values is not None and len(values):
         noisy = values + sd * rng.standard_normal((RESAMPLES, len(values)))
         picked = np.argmax(noisy, axis=1)
         optimism = float(np.mean(noisy.max(axis=1) - values[picked]))

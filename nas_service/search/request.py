@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -47,6 +48,23 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+class SoftTarget(Strict):
+    """A wish about a cost: the objective is multiplied by (cost / target) ** exponent.
+
+    Source: MnasNet, Tan et al. 2019, arXiv 1807.11626, whose exponent is -0.07 on both sides of the target.
+    """
+
+    metric: ConstraintMetric = Field(description="the cost")
+    target: float = Field(gt=0, description="its wanted value")
+    exponent: float = Field(-0.07, lt=0, ge=-10, description="-0.07: twice the cost for 5 % more accuracy is a draw")
+    side: Literal["both", "above"] = Field("both", description="both: being below the target pays; above: it does not")
+
+    def factor(self, cost: float) -> float:
+        """What the objective is multiplied by. ``cost`` of 0 counts as the smallest that there is."""
+        share = max(cost, 1e-9) / self.target
+        return float(share**self.exponent) if self.side == "both" or share > 1 else 1.0
+
+
 class ObjectiveSpec(Strict):
     """One figure to make as good as possible."""
 
@@ -59,9 +77,31 @@ class ObjectiveSpec(Strict):
     )
     batch_size: int = Field(1, ge=1, le=4096, description="images at a time when latency is measured")
 
+    soft: list[SoftTarget] = Field(
+        [], max_length=5, description="wishes about costs that the value of a maximised score is multiplied with"
+    )
+
+    @model_validator(mode="after")
+    def _softened(self) -> ObjectiveSpec:
+        if self.soft and self.metric not in SCORES:
+            raise ValueError(f"soft goes with a score; {self.metric!r} is none of {', '.join(SCORES)}")
+        if self.soft and self.better != "maximize":
+            raise ValueError("soft goes with a score that is maximized")
+        return self
+
     @property
     def better(self) -> Direction:
         return self.direction or BETTER.get(self.metric, "minimize")
+
+    def value(self, metrics: Mapping[str, Any]) -> float | None:
+        """The objective's value; None while a figure that it needs is missing."""
+        needed = [metrics.get(name) for name in (self.metric, *(wish.metric for wish in self.soft))]
+        if any(figure is None for figure in needed):
+            return None
+        value, *costs = map(float, needed)  # type: ignore[arg-type]  # none is None
+        for wish, cost in zip(self.soft, costs, strict=True):
+            value *= wish.factor(cost)
+        return value
 
 
 class ConstraintSpec(Strict):
@@ -272,6 +312,6 @@ class SearchRequest(Strict):
     def latency_batch(self) -> int | None:
         """Batch size to measure latency with; None where nobody asked for latency."""
         for objective in self.objectives:
-            if objective.metric == "latency_ms":
+            if "latency_ms" in (objective.metric, *(wish.metric for wish in objective.soft)):
                 return objective.batch_size
         return 1 if any(constraint.metric == "latency_ms" for constraint in self.constraints) else None
