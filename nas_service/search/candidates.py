@@ -64,7 +64,7 @@ class Candidates:
         self.parallel = plan.request.resources.max_parallel
         self.reason = ""
         self._scorer = Scorer()
-        scored = plan.task.kind == "classification"
+        scored = plan.task.kind == "classification" and plan.table is None  # a table says nothing about untrained ones
         problem = replace(plan.problem, scores=self._scorer) if scored else plan.problem
         self._strategy = plan.strategy.make(plan.strategy_config, problem)
         self._screen = Screen(plan.request.screen, plan.ask, self._scorer) if plan.request.screen else None

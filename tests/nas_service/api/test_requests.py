@@ -43,7 +43,9 @@ def test_defaults_are_filled_in_and_shown(http: httpx.Client) -> None:
     assert answer.status_code == 200
     request = answer.json()["request"]
     assert request["strategy"] == {"name": "rl"}
-    assert request["objectives"] == [{"metric": "val_accuracy", "direction": None, "device": "worker", "batch_size": 1}]
+    usual = {"metric": "val_accuracy", "direction": None, "device": "worker", "batch_size": 1, "soft": []}
+    assert request["objectives"] == [usual]
+    assert request["screen"] is None
     assert (request["budget"]["max_trials"], request["scheduler"]["max_epochs"], request["seed"]) == (30, 9, 0)
 
 

@@ -216,8 +216,8 @@ def test_command(call: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--strategies", "magic"], "--strategies: 'magic'; allowed: random"),
-        (["--baseline", "magic"], "--baseline: 'magic'; allowed: random"),
+        (["--strategies", "magic"], "--strategies: 'magic'; allowed: auto, random"),
+        (["--baseline", "magic"], "--baseline: 'magic'; allowed: auto, random"),
         (["--modes", "quietly"], "--modes: 'quietly'; allowed: exact"),
         (["--tables", "/nowhere"], "no tables; allowed"),
     ],

@@ -168,7 +168,12 @@ def predicts(task: str, folder: Path) -> None:
         ),
         ("localisation", {"recipe": {"mixup": 0.2}}, "/recipe/mixup", "mixup 0.2 for localisation; allowed: 0"),
         ("segmentation", {"recipe": {"test_views": "flip"}}, "/recipe/test_views", "allowed: 'one'"),
-        ("segmentation", {"evaluator": {"name": "drill"}}, "/evaluator/name", "a drill on data for segmentation"),
+        (
+            "segmentation",
+            {"evaluator": {"name": "drill"}},
+            "/evaluator/name",
+            "evaluator 'drill' on data for segmentation",
+        ),
     ],
 )
 def test_what_does_not_go_with_a_task_is_refused(

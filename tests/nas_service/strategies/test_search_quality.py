@@ -52,7 +52,7 @@ def test_beats_random_on_made_tables(name: str, made: str) -> None:
     assert paired_t(at_random, found) > STUDENT[seeds]
 
 
-@pytest.mark.parametrize("name", [name for name in SOON if name in STRATEGIES])
+@pytest.mark.parametrize("name", [name for name in SOON if isinstance(name, str)])
 def test_beats_random_on_a_conditional_space(name: str) -> None:
     seeds = SEEDS.get(name, 12)
     found, at_random = (
