@@ -113,6 +113,27 @@ def test_class_weights_follow_their_formulas_and_matter() -> None:
     assert len({float(loss(outputs, labels, LossOptions(class_weights=w))) for w in (None, inverse, enet)}) == 3
 
 
+@pytest.mark.parametrize("kind", ["none", "inverse", "enet"])
+def test_a_batch_without_a_pixel_that_counts_has_no_loss_and_harms_no_weight(kind: str) -> None:
+    """Sparse labels, cropped or cut out, may leave a batch without any."""
+    loss = TASKS["segmentation"].loss
+    torch.manual_seed(0)
+    outputs = torch.randn(2, 3, 4, 4, requires_grad=True)
+    labels = torch.randint(0, 2, (2, 4, 4)).to(torch.uint8)
+    labels[0, :2] = 255
+    options = LossOptions(0.1, class_weights(kind, labels.long(), 3))
+    expected = F.cross_entropy(
+        outputs, labels.long(), weight=options.class_weights, ignore_index=255, label_smoothing=0.1
+    )
+    assert loss(outputs, labels, options).item() == pytest.approx(expected.item())
+    unseen = [torch.full_like(labels, 255)] + ([torch.full_like(labels, 2)] if kind == "inverse" else [])
+    for targets in unseen:
+        nothing = loss(outputs, targets, LossOptions(0.0, options.class_weights))
+        assert nothing.item() == 0
+        (gradient,) = torch.autograd.grad(nothing, outputs)
+        assert not gradient.any()
+
+
 def test_masks_move_with_their_images() -> None:
     images = torch.arange(1, 17).float().view(1, 1, 4, 4)
     masks = images[:, 0].to(torch.uint8)
