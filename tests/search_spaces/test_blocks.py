@@ -75,6 +75,19 @@ def test_stochastic_pooling_draws_pixels_and_expects_them_in_evaluation() -> Non
     assert pool(torch.zeros(1, 1, 2, 2)).item() == 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_stochastic_pooling_in_half_precision_is_that_of_floats(dtype: torch.dtype) -> None:
+    """A window of zeros has no probabilities, the squares of large values no room."""
+    pool = StochasticPool(1, kernel=2, stride=2, padding="valid").eval()
+    x = torch.tensor([[0.0, 0.0, 300.0, 100.0], [0.0, 0.0, 0.0, 400.0]]).view(1, 1, 2, 4)
+    found = pool(x.to(dtype))
+    assert found.dtype == dtype
+    assert found.flatten().tolist() == pytest.approx(pool(x).flatten().tolist(), rel=0.01)
+    drawn = torch.cat([pool.train()(x.to(dtype)) for _ in range(20)])
+    assert set(drawn[..., 0].flatten().tolist()) == {0.0}
+    assert set(drawn[..., 1].flatten().tolist()) <= {100.0, 300.0, 400.0}
+
+
 def test_a_sparse_map_reads_only_the_maps_of_its_row() -> None:
     conv = SparseConv(3, table=((0, 2), (1,)), kernel=3)
     x = torch.randn(1, 3, 5, 5)
