@@ -11,7 +11,7 @@ import copy
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from random import Random
 from typing import Any
@@ -92,18 +92,29 @@ def prepare(network: nn.Module, recipe: Recipe, device: torch.device) -> Progres
 
 def initialise(network: nn.Module, kind: str) -> None:
     """Fresh weights of convolutions and linear layers, from torch's generator; "torch" leaves them as they are."""
-    fill: dict[str, Callable[[Tensor], Tensor]] = {
-        "he": lambda weight: nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu"),
-        "xavier": nn.init.xavier_uniform_,
-        "normal": lambda weight: nn.init.normal_(weight, std=0.01),
-    }
     if kind == "torch":
         return
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            fill[kind](module.weight)
+            fan_in, fan_out = fans(module)
+            if kind == "xavier":
+                bound = math.sqrt(6 / (fan_in + fan_out))
+                nn.init.uniform_(module.weight, -bound, bound)
+            else:
+                nn.init.normal_(module.weight, std=math.sqrt(2 / fan_in) if kind == "he" else 0.01)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def fans(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> tuple[int, int]:
+    """(numbers that one output reads, outputs that read one input), strides and borders left aside.
+
+    torch's own functions take all channels for those of a group, and swap the two for transposed convolutions.
+    """
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    window = math.prod(layer.kernel_size)
+    return layer.in_channels // layer.groups * window, layer.out_channels // layer.groups * window
 
 
 def train(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import nn
 from worker_samples import assignment, small
@@ -19,6 +21,7 @@ from search_spaces.auxiliary import with_auxiliary, without_auxiliary
 from search_spaces.blocks.auxiliary import AuxiliaryClassifier
 from search_spaces.blocks.drop_path import DropPath
 from search_spaces.build import build
+from search_spaces.fitting import reference
 from workers.assignment import Member
 from workers.augmentation import views
 from workers.checkpoint import load_checkpoint, save_checkpoint
@@ -192,22 +195,33 @@ def test_the_learning_rate_is_in_proportion_to_the_batch() -> None:
 
 
 def test_fresh_weights_have_the_variance_of_their_rule() -> None:
-    layers = nn.Sequential(nn.Conv2d(64, 128, 3), nn.Linear(400, 200))
-    conv, linear = layers[0].weight, layers[1].weight
+    layers = nn.Sequential(
+        nn.Conv2d(64, 128, 3), nn.Linear(400, 200), nn.Conv2d(2048, 2048, 3, groups=2048), nn.ConvTranspose2d(96, 48, 2)
+    )
+    conv = layers[0].weight
     before = conv.clone()
     initialise(layers, "torch")
     assert torch.equal(conv, before)
     for kind, variances in {
-        "he": (2 / (128 * 9), 2 / 200),
-        "xavier": (2 / (9 * (64 + 128)), 2 / 600),
-        "normal": (1e-4, 1e-4),
+        "he": (2 / (64 * 9), 2 / 400, 2 / 9, 2 / (96 * 4)),
+        "xavier": (2 / (9 * (64 + 128)), 2 / 600, 2 / 18, 2 / (4 * (96 + 48))),
+        "normal": (1e-4,) * 4,
     }.items():
         torch.manual_seed(0)
         initialise(layers, kind)
-        found = (conv.var().item(), linear.var().item())
-        assert found == pytest.approx(variances, rel=0.05)
-        assert layers[0].bias is not None
-        assert layers[0].bias.abs().sum() == 0
+        assert [layer.weight.var().item() for layer in layers] == pytest.approx(list(variances), rel=0.05)
+        assert not any(layer.bias.any() for layer in layers)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "squeezenet_1.1"])
+def test_a_fresh_network_does_not_begin_far_worse_than_guessing(name: str) -> None:
+    """Weights of a classifier by its few outputs would be so large that the first loss is 17, not ln 10."""
+    torch.manual_seed(0)
+    network = build(reference(name, Task((3, 32, 32), 10)))
+    initialise(network, "he")
+    with torch.no_grad():
+        logits = network.train()(torch.randn(32, 3, 32, 32))
+    assert F.cross_entropy(logits, torch.arange(32) % 10).item() < 2 * math.log(10)
 
 
 def test_mixup_draws_from_its_beta_distribution() -> None:
