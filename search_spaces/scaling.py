@@ -146,8 +146,14 @@ def _widened(args: Mapping[str, Arg], factor: float, in_old: int, in_new: int) -
         found["groups"] = in_new
         found["out_channels"] = in_new * (_integer(args["out_channels"]) // in_old)
         return found
+    if isinstance(args.get("new_channels"), int):  # stands beside the pooled input: what both make together grows
+        total = _integer(args["new_channels"]) + in_old
+        found["new_channels"] = max(1, (total if factor == 1.0 else divisible(total * factor)) - in_new)
+        return found
     if factor == 1.0:
         return found
+    if "expand3" in args:  # in a Fire module this counts channels, elsewhere it is a share
+        found["squeeze"] = divisible(_integer(args["squeeze"]) * factor)
     for name, value in args.items():
         if WIDTHS.fullmatch(name) and isinstance(value, tuple):
             found[name] = tuple(divisible(n * factor) if isinstance(n, int) else n for n in value)
