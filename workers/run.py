@@ -26,8 +26,8 @@ from workers.containment import data_bytes, memory_limit
 from workers.datasets import DataError, Dataset, load, load_test
 from workers.ending import LOG, EvaluationError, failure_of, is_out_of_memory
 from workers.pictures import picture
+from workers.scores import own_score
 from workers.tables import TableError, load_table
-from workers.tasks import TASKS
 from workers.training import (
     EpochReport,
     Progress,
@@ -226,7 +226,7 @@ def identity_of(assignment: Assignment, data: Dataset) -> str:
 
 def keep_best(progress: Progress, network: nn.Module, report: EpochReport, task: str) -> None:
     """Keep the weights of the epoch with the best validation score of the task, of equals the lowest loss."""
-    score = f"val_{TASKS[task].metrics[0]}"
+    score = own_score(task)
     if progress.best_epoch:
         best = progress.history[progress.best_epoch - 1]
         if (report.scores[score], -report.val_loss) <= (best.scores[score], -best.val_loss):
