@@ -45,7 +45,7 @@ NAMES = {
     "macs": "MACs",
     "params": "parameters",
     "latency_ms": "latency [ms]",
-    "memory_mb": "memory [MiB]",
+    "memory_mb": "memory [MB]",
     "train_seconds": "training time [s]",
 }
 MAX_LEGEND = 6

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from search_spaces.architecture import Architecture, ArchitectureError, Node, Task
+from search_spaces.architecture import TASKS, Architecture, ArchitectureError, Node, Task
 from search_spaces.build import fingerprint, shapes, walk
-from search_spaces.catalogue import REFERENCES, SPACES
+from search_spaces.catalogue import REFERENCES, SPACES, configured
 from search_spaces.choose import sample
 from search_spaces.cost import costs
 from search_spaces.references.efficientnet import TABLE
@@ -141,3 +141,21 @@ def test_every_channel_of_a_fire_module_is_scaled() -> None:
         assert len(fires) == 8
         for before, after in fires:
             assert all(after[width] == 2 * before[width] for width in ("squeeze", "expand1", "expand3"))
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_restacked_cells_keep_their_heads(kind: str) -> None:
+    """What a search on small images found is stacked for larger ones, whatever its task is and how it is trained."""
+    space, config = configured({"name": "nasnet", "auxiliary": True})
+    found = space.bound(Task((3, 32, 32), 7, kind), config)(sample(random.Random(0)))
+    if kind == "localisation":
+        *body, box, joined = found.nodes
+        found = Architecture(found.task, (*body, Node(box.block, box.inputs, {"widths": (32,)}), joined))
+    larger = restacked(found, 3, 16, Task((3, 64, 64), 5, kind))
+    assert walk(larger).shapes[-1] == Task((3, 64, 64), 5, kind).output_shape
+    assert sum(node.block == "nasnet_cell" for node in larger.nodes) >= 9
+    heads = [node.args["form"] for node in larger.nodes if node.block == "auxiliary_classifier"]
+    assert heads == ([] if kind == "segmentation" else ["nasnet"])
+    assert [node.args["widths"] for node in larger.nodes if node.block == "box_regressor"] == (
+        [(32,)] if kind == "localisation" else []
+    )

@@ -49,4 +49,4 @@ def test_the_area_of_a_bubble_is_a_cost() -> None:
         figure = bubbles(SOME, OBJECTIVES, area=area)
         assert figure["data"][0]["marker"]["size"] == sizes
         assert figure["data"][0]["marker"]["sizemode"] == "area"
-    assert "memory [MiB] %{customdata[1]" in figure["data"][0]["hovertemplate"]
+    assert "memory [MB] %{customdata[1]" in figure["data"][0]["hovertemplate"]
