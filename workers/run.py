@@ -34,9 +34,8 @@ from workers.training import (
     evaluate_split,
     initialise,
     loss_options,
+    mean_scores,
     prepare,
-    probabilities,
-    scores_of,
     train,
 )
 
@@ -256,9 +255,9 @@ def _kept(
     viewed: Report = {}
     if assignment.final and assignment.recipe.test_views != "one":
         network.load_state_dict(progress.best)
-        found = probabilities([(network, data.validation.size)], data.validation, assignment.recipe, device,
-                              assignment.recipe.test_views)  # fmt: skip
-        viewed = {f"val_{name}_views": value for name, value in scores_of(found, data.validation).items()}
+        alone = [(network, data.validation.size)]
+        found = mean_scores(alone, data.validation, assignment.recipe, device, assignment.recipe.test_views)
+        viewed = {f"val_{name}_views": value for name, value in found.items()}
     return {
         "weights_path": saved.path,
         "weights_sha256": saved.sha256,
@@ -288,12 +287,12 @@ def scores_on_test(
     loss, scores = evaluate_split(network, test, recipe, device, loss_options(recipe, data))
     figures = {f"test_{name}": value for name, value in scores.items()}
     if recipe.test_views != "one":
-        found = probabilities([(network, size)], test, recipe, device, recipe.test_views)
-        figures |= {f"test_{name}_views": value for name, value in scores_of(found, test).items()}
+        found = mean_scores([(network, size)], test, recipe, device, recipe.test_views)
+        figures |= {f"test_{name}_views": value for name, value in found.items()}
     if ensemble:
         members = [_trained_network(assignment, member, device) for member in ensemble]
         for part, split in (("val", data.validation), ("test", test)):
-            together = scores_of(probabilities(members, split, recipe, device), split)
+            together = mean_scores(members, split, recipe, device)
             figures |= {f"ensemble_{part}_{name}": value for name, value in together.items()}
     return {"test_loss": loss, **figures, "test_images": float(len(test.labels))}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from search_spaces.catalogue import SPACES
 from search_spaces.choose import first, replay
 from workers.augmentation import Draws, augmented
 from workers.dataset_spec import SceneSpec
-from workers.datasets import DatasetSource, DatasetSpec, load
+from workers.datasets import DatasetSource, DatasetSpec, Split, load
 from workers.pictures import FOUND, TRUE, palette
 from workers.recipe import Recipe
 from workers.run import PICTURE, run, scores_on_test
 from workers.tasks import TASKS, LossOptions, box_iou, class_weights
+from workers.training import evaluate_split, mean_scores
 
 CPU = torch.device("cpu")
 PLAIN = LossOptions()
@@ -132,6 +134,29 @@ def test_a_batch_without_a_pixel_that_counts_has_no_loss_and_harms_no_weight(kin
         assert nothing.item() == 0
         (gradient,) = torch.autograd.grad(nothing, outputs)
         assert not gradient.any()
+
+
+def test_large_images_are_evaluated_a_few_at_a_time() -> None:
+    """512 masks of 256 x 256 with 20 classes would be 2.7 gigabytes of logits alone."""
+    seen = []
+
+    class Watching(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(len(x))
+            return x.new_zeros(len(x), 3, *x.shape[2:])
+
+    labels = torch.zeros(70, 256, 256, dtype=torch.uint8)
+    stats = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
+    split = Split(torch.zeros(70, 1, 256, 256, dtype=torch.uint8), labels, *stats, task="segmentation")
+    _, scores = evaluate_split(Watching(), split, recipe(), CPU)
+    assert seen == [32, 32, 6]
+    assert scores == mean_scores([(Watching(), None)], split, recipe(), CPU) == {"miou": 1.0, "pixel_accuracy": 1.0}
+    assert max(seen) == 32
+    seen.clear()
+    small = Split(torch.zeros(600, 1, 8, 8), torch.zeros(600, 8, 8, dtype=torch.uint8), *stats, task="segmentation")
+    evaluate_split(Watching(), small, recipe(), CPU)
+    evaluate_split(Watching(), replace(small, size=(128, 128)), recipe(), CPU)
+    assert seen == [512, 88, 128, 128, 128, 128, 88]
 
 
 def test_masks_move_with_their_images() -> None:
