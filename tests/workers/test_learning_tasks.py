@@ -102,6 +102,14 @@ def test_accuracy_at_iou50_wants_class_and_box() -> None:
     assert scores == pytest.approx({"accuracy_at_iou50": 0.5, "accuracy": 0.75, "iou": 0.75})
 
 
+def test_the_loss_of_the_box_counts_as_the_recipe_says() -> None:
+    outputs, targets = samples(TASKS["localisation"])
+    outputs = outputs + torch.tensor([0, 0, 0, 0.05, -0.3, 0, 0.1])
+    without, twice = (TASKS["localisation"].loss(outputs, targets, LossOptions(box_weight=w)) for w in (0, 2))
+    box = (0.05**2 / 0.2 + (0.3 - 0.05) + (0.1 - 0.05)) / 4  # quadratic below 0.1
+    assert (twice - without).item() == pytest.approx(2 * box, rel=1e-4)
+
+
 def test_class_weights_follow_their_formulas_and_matter() -> None:
     labels = torch.tensor([[[0, 0, 0, 0, 0, 0, 1, 1, 1, 255]]], dtype=torch.uint8)
     assert class_weights("none", labels.long(), 3) is None

@@ -22,6 +22,7 @@ from search_spaces.blocks.auxiliary import AuxiliaryClassifier
 from search_spaces.blocks.drop_path import DropPath
 from search_spaces.build import build
 from search_spaces.fitting import reference
+from workers import training
 from workers.assignment import Member
 from workers.augmentation import views
 from workers.checkpoint import load_checkpoint, save_checkpoint
@@ -32,6 +33,7 @@ from workers.run import run, scores_on_test
 from workers.training import (
     EpochReport,
     auxiliary_heads,
+    derived,
     evaluate_split,
     initialise,
     make_optimizer,
@@ -231,6 +233,20 @@ def test_mixup_draws_from_its_beta_distribution() -> None:
     assert sum(shares) / len(shares) == pytest.approx(0.75, abs=0.01)  # Beta(1, 1) is uniform
     assert sum(mixing(recipe(mixup=0.1), 4000, 0)) / 4000 > 0.9
     assert mixing(recipe(mixup=1.0), 9, 1) != mixing(recipe(mixup=1.0), 9, 2)
+
+
+def test_mixup_mixes_images_and_losses_of_the_same_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "mixing", lambda recipe, steps, seed: [0.7] * steps)
+    data, chosen = digits(), recipe(mixup=1.0, batch_size=512)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    order = torch.randperm(200, generator=torch.Generator().manual_seed(derived(3, 0, "batches")))
+    x, y = data.train.batch(order), data.train.labels[order]
+    with torch.no_grad():
+        outputs = net(0.7 * x + 0.3 * x.flip(0))
+        expected = 0.7 * F.cross_entropy(outputs, y) + 0.3 * F.cross_entropy(outputs, y.flip(0))
+    (report,) = train(net, data, chosen, 1, 3, CPU)
+    assert report.train_loss == pytest.approx(expected.item(), rel=1e-5)
 
 
 # -- auxiliary heads -----------------------------------------------------------------------------------------------
