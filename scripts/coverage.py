@@ -366,10 +366,18 @@ ROWS: tuple[Row, ...] = (
     ("F8", "families that are ready to use", "reference vgg16; reference googlenet; reference resnet50"),
     # G: figures of the service
     ("G1", "bubbles: accuracy, products, parameters", "file nas_service/web/figures.py"),
-    ("G2", "bars: accuracy by network", "file nas_service/web/figures.py"),
-    ("G3", "bubbles: memory", "file nas_service/web/figures.py"),
-    ("G4", "forward time and power", "file workers/latency.py"),
-    ("G5", "accuracy for each parameter", "- not yet"),
+    (
+        "G2",
+        "bars: accuracy by network",
+        "test tests/nas_service/search/test_figures.py::test_bars_are_the_best_networks",
+    ),
+    ("G3", "bubbles: memory", "test tests/nas_service/search/test_figures.py::test_the_area_of_a_bubble_is_a_cost"),
+    ("G4", "forward time by batch size; power is not measured", "file workers/latency.py"),
+    (
+        "G5",
+        "accuracy for each parameter",
+        "test tests/nas_service/search/test_figures.py::test_density_is_the_score_per_million_parameters",
+    ),
     ("G6", "size against accuracy", "file nas_service/web/figures.py"),
     ("G7", "more products are not more time", "test test_d21_h10_products_are_not_seconds"),
     ("G8", "winners by year", "- accuracies on ImageNet are never asserted"),

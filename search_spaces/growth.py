@@ -28,7 +28,7 @@ Channels = tuple[int, ...]
 """For each channel of a tensor of the child, the channel of the parent's tensor that it repeats."""
 
 SAME = 1e-4
-"""Largest difference of outputs, relative to the largest output, that still counts as the same function."""
+"""Largest difference of outputs, as a share of the largest output, that still counts as the same function."""
 AGREEMENTS = 8
 """How often a block is followed until its sums agree on their channels."""
 aten = torch.ops.aten
@@ -78,7 +78,7 @@ def inherit(parent: Architecture, state: Mapping[str, Tensor], network: Network,
             channels[number] = inputs[0] if same and become_identity(module, new.shapes[number - 1]) else None
     total = sum(parameter.numel() for parameter in network.parameters())
     difference, largest = _compared(original, network, parent, child)
-    return Inheritance(min(copied / max(total, 1), 1.0), difference, difference <= SAME * max(largest, 1.0))
+    return Inheritance(min(copied / max(total, 1), 1.0), difference, difference <= SAME * largest)
 
 
 def _compared(one: nn.Module, two: nn.Module, parent: Architecture, child: Architecture) -> tuple[float, float]:
@@ -150,7 +150,7 @@ def become_identity(module: nn.Module, shape: Shape) -> bool:
     done = not convolutions and not norms and bool(torch.equal(_run(module, probe), probe))
     for attempt in tries:
         attempt()
-        if torch.allclose(_run(module, probe), probe, rtol=1e-5, atol=1e-5):
+        if torch.allclose(_run(module, probe), probe, rtol=1e-5, atol=1e-5) and _can_learn(module, probe):
             done = True
             break
         module.load_state_dict(before)
@@ -162,6 +162,15 @@ def _run(module: nn.Module, x: Tensor) -> Tensor:
     with torch.no_grad():
         found = module(x)
     return found if isinstance(found, Tensor) and found.shape == x.shape else torch.full_like(x, float("nan"))
+
+
+def _can_learn(module: nn.Module, probe: Tensor) -> bool:
+    """Whether a gradient reaches a weight: none passes a ReLU behind a norm of zeros, such a branch stays zero."""
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    with torch.enable_grad():
+        y = module(probe)
+        gradients = torch.autograd.grad((y * torch.rand_like(y)).sum(), parameters, allow_unused=True)
+    return any(gradient is not None and bool(gradient.any()) for gradient in gradients)
 
 
 def _zero(part: nn.Module) -> None:

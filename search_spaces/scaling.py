@@ -8,17 +8,20 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, lcm
 
 from search_spaces import catalogue
 from search_spaces.architecture import Architecture, ArchitectureError, Arg, Node, Task
+from search_spaces.auxiliary import BLOCK as AUXILIARY
+from search_spaces.auxiliary import with_heads_in_body
 from search_spaces.build import Walk, resolved, walk
 from search_spaces.naming import KINDS
 from search_spaces.profile import Shape, profiled
 from search_spaces.signature import input_count
 from search_spaces.space import downsampling
 from search_spaces.spaces.chain import CellStack, divisible
+from search_spaces.tasks import with_task
 
 WIDTH = re.compile(
     r"(\w+_)?(channels|width|filters|features|growth|growth_rate)|(branch|reduce|expand)\d\w*|\w*projection"
@@ -146,8 +149,14 @@ def _widened(args: Mapping[str, Arg], factor: float, in_old: int, in_new: int) -
         found["groups"] = in_new
         found["out_channels"] = in_new * (_integer(args["out_channels"]) // in_old)
         return found
+    if isinstance(args.get("new_channels"), int):  # stands beside the pooled input: what both make together grows
+        total = _integer(args["new_channels"]) + in_old
+        found["new_channels"] = max(1, (total if factor == 1.0 else divisible(total * factor)) - in_new)
+        return found
     if factor == 1.0:
         return found
+    if "expand3" in args:  # in a Fire module this counts channels, elsewhere it is a share
+        found["squeeze"] = divisible(_integer(args["squeeze"]) * factor)
     for name, value in args.items():
         if WIDTHS.fullmatch(name) and isinstance(value, tuple):
             found[name] = tuple(divisible(n * factor) if isinstance(n, int) else n for n in value)
@@ -258,9 +267,15 @@ def _restacked_nasnet(
             add(reductions, filters * 2**i, skip_reductions)
         for _ in range(cells - (stride == 2 and one_cell)):
             add(normal, filters * 2**i)
-    return stack.architecture(task, dropout=_dropout(complete))
+    network = stack.architecture(replace(task, kind="classification"), dropout=_dropout(complete))
+    forms = [str(node.args["form"]) for node in complete.nodes if node.block == AUXILIARY]
+    if forms:
+        network = with_heads_in_body(network, "nasnet_cell", (2 / 3,), forms[0])
+    box = next((node.args for node in complete.nodes if node.block == "box_regressor"), {})
+    return resolved(with_task(network, task.kind, **box))
 
 
 def _dropout(architecture: Architecture) -> float:
-    value = architecture.nodes[-1].args.get("dropout", 0.0)
-    return float(value) if isinstance(value, int | float) else 0.0
+    """Dropout before the classifier; 0 where the network has none."""
+    found = [node.args["dropout"] for node in architecture.nodes if {"classes", "dropout"} <= node.args.keys()]
+    return float(found[-1]) if found and isinstance(found[-1], int | float) else 0.0

@@ -154,8 +154,9 @@ class Recipe(RecipePart):
     )
     init: Literal["torch", "he", "xavier", "normal"] = Field(
         default="torch",
-        description="Fresh weights: torch's own; normal with variance 2 / fan-out (He); uniform with variance 2 / "
-        "(fan-in + fan-out) (Glorot); normal with deviation 0.01. Biases are 0 but for torch's.",
+        description="Fresh weights: torch's own; normal with variance 2 / fan-in (He et al. 2015, equation 10); "
+        "uniform with variance 2 / (fan-in + fan-out) (Glorot); normal with deviation 0.01. Biases are 0 but for "
+        "torch's.",
     )
     lr_batch: int | None = Field(
         default=None,

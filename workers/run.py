@@ -26,17 +26,16 @@ from workers.containment import data_bytes, memory_limit
 from workers.datasets import DataError, Dataset, load, load_test
 from workers.ending import LOG, EvaluationError, failure_of, is_out_of_memory
 from workers.pictures import picture
+from workers.scores import own_score
 from workers.tables import TableError, load_table
-from workers.tasks import TASKS
 from workers.training import (
     EpochReport,
     Progress,
     evaluate_split,
     initialise,
     loss_options,
+    mean_scores,
     prepare,
-    probabilities,
-    scores_of,
     train,
 )
 
@@ -226,7 +225,7 @@ def identity_of(assignment: Assignment, data: Dataset) -> str:
 
 def keep_best(progress: Progress, network: nn.Module, report: EpochReport, task: str) -> None:
     """Keep the weights of the epoch with the best validation score of the task, of equals the lowest loss."""
-    score = f"val_{TASKS[task].metrics[0]}"
+    score = own_score(task)
     if progress.best_epoch:
         best = progress.history[progress.best_epoch - 1]
         if (report.scores[score], -report.val_loss) <= (best.scores[score], -best.val_loss):
@@ -256,9 +255,9 @@ def _kept(
     viewed: Report = {}
     if assignment.final and assignment.recipe.test_views != "one":
         network.load_state_dict(progress.best)
-        found = probabilities([(network, data.validation.size)], data.validation, assignment.recipe, device,
-                              assignment.recipe.test_views)  # fmt: skip
-        viewed = {f"val_{name}_views": value for name, value in scores_of(found, data.validation).items()}
+        alone = [(network, data.validation.size)]
+        found = mean_scores(alone, data.validation, assignment.recipe, device, assignment.recipe.test_views)
+        viewed = {f"val_{name}_views": value for name, value in found.items()}
     return {
         "weights_path": saved.path,
         "weights_sha256": saved.sha256,
@@ -288,12 +287,12 @@ def scores_on_test(
     loss, scores = evaluate_split(network, test, recipe, device, loss_options(recipe, data))
     figures = {f"test_{name}": value for name, value in scores.items()}
     if recipe.test_views != "one":
-        found = probabilities([(network, size)], test, recipe, device, recipe.test_views)
-        figures |= {f"test_{name}_views": value for name, value in scores_of(found, test).items()}
+        found = mean_scores([(network, size)], test, recipe, device, recipe.test_views)
+        figures |= {f"test_{name}_views": value for name, value in found.items()}
     if ensemble:
         members = [_trained_network(assignment, member, device) for member in ensemble]
         for part, split in (("val", data.validation), ("test", test)):
-            together = scores_of(probabilities(members, split, recipe, device), split)
+            together = mean_scores(members, split, recipe, device)
             figures |= {f"ensemble_{part}_{name}": value for name, value in together.items()}
     return {"test_loss": loss, **figures, "test_images": float(len(test.labels))}
 

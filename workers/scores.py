@@ -10,6 +10,12 @@ METRICS: dict[str, tuple[str, ...]] = {
 """Each 0 to 1, the greater the better. The first is the task's own: objectives, best epochs and winners go by it where
 nobody asks for another."""
 
+
+def own_score(task: str) -> str:
+    """The task's own score on the validation part: val_accuracy, val_miou, …"""
+    return f"val_{METRICS[task][0]}"
+
+
 ZeroCostName = Literal[
     "params",
     "macs",

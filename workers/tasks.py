@@ -59,14 +59,24 @@ def _accuracy(tally: Tensor, images: int) -> dict[str, float]:
 
 
 def _segmentation_loss(outputs: Tensor, targets: Tensor, options: LossOptions) -> Tensor:
-    """Cross entropy of every pixel whose label is known, at the resolution of the labels."""
-    return F.cross_entropy(
+    """Cross entropy of every pixel whose label is known, at the resolution of the labels.
+
+    0 where there is none that counts: of a batch of crops every pixel may be unknown, or of a class without weight.
+    """
+    labels = targets.long()
+    total = F.cross_entropy(
         as_large_as(outputs, targets),
-        targets.long(),
+        labels,
         weight=options.class_weights,
         ignore_index=UNKNOWN,
+        reduction="sum",
         label_smoothing=options.label_smoothing,
     )
+    known = labels != UNKNOWN
+    if options.class_weights is None:
+        return total / known.sum().clamp(min=1)
+    counted = torch.where(known, options.class_weights[torch.where(known, labels, 0)], 0.0).sum()
+    return total / torch.where(counted > 0, counted, 1.0)
 
 
 def as_large_as(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import copy
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from random import Random
 from typing import Any
@@ -28,6 +28,9 @@ from workers.recipe import AdamW, AnySchedule, Constant, Cosine, Linear, Plateau
 from workers.tasks import TASKS, LearningTask, LossOptions, class_weights, comparable
 
 EVALUATION_BATCH = 512
+"""Images that are evaluated at a time, at most."""
+EVALUATION_PIXELS = EVALUATION_BATCH * 64 * 64
+"""Pixels that are evaluated at a time, at most: a training in small batches shall not fail for want of memory here."""
 
 
 class NonFinite(ArithmeticError):
@@ -92,18 +95,29 @@ def prepare(network: nn.Module, recipe: Recipe, device: torch.device) -> Progres
 
 def initialise(network: nn.Module, kind: str) -> None:
     """Fresh weights of convolutions and linear layers, from torch's generator; "torch" leaves them as they are."""
-    fill: dict[str, Callable[[Tensor], Tensor]] = {
-        "he": lambda weight: nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu"),
-        "xavier": nn.init.xavier_uniform_,
-        "normal": lambda weight: nn.init.normal_(weight, std=0.01),
-    }
     if kind == "torch":
         return
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            fill[kind](module.weight)
+            fan_in, fan_out = fans(module)
+            if kind == "xavier":
+                bound = math.sqrt(6 / (fan_in + fan_out))
+                nn.init.uniform_(module.weight, -bound, bound)
+            else:
+                nn.init.normal_(module.weight, std=math.sqrt(2 / fan_in) if kind == "he" else 0.01)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def fans(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> tuple[int, int]:
+    """(numbers that one output reads, outputs that read one input), strides and borders left aside.
+
+    torch's own functions take all channels for those of a group, and swap the two for transposed convolutions.
+    """
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    window = math.prod(layer.kernel_size)
+    return layer.in_channels // layer.groups * window, layer.out_channels // layer.groups * window
 
 
 def train(
@@ -258,8 +272,7 @@ def evaluate_split(
     losses = torch.zeros((), dtype=torch.float64, device=device)
     tally = torch.zeros((), dtype=torch.int64, device=device)
     n = len(split.labels)
-    for start in range(0, n, EVALUATION_BATCH):
-        rows = slice(start, start + EVALUATION_BATCH)
+    for rows in batches(split, split.size):
         with autocast(recipe, device):
             outputs = network(fitted(split.batch(rows), split.size, recipe.channels_last))
         targets = split.labels[rows]
@@ -268,38 +281,51 @@ def evaluate_split(
     return losses.item() / n, task.scores(tally, n)
 
 
+def batches(split: Split, *sizes: tuple[int, int] | None) -> Iterator[slice]:
+    """Rows of a split that are evaluated together by networks which want these (height, width)."""
+    stored = tuple(split.images.shape[2:])
+    pixels = max(math.prod(size or stored) for size in (stored, *sizes))
+    step = min(EVALUATION_BATCH, max(1, EVALUATION_PIXELS // pixels))
+    for start in range(0, len(split.labels), step):
+        yield slice(start, start + step)
+
+
+Wanting = tuple[nn.Module, tuple[int, int] | None]
+"""A network with the (height, width) that it wants, None for the stored one."""
+
+
 @torch.no_grad()
 def probabilities(
-    networks: Sequence[tuple[nn.Module, tuple[int, int] | None]],
+    networks: Sequence[Wanting],
     split: Split,
     recipe: Recipe,
     device: torch.device,
     view: str = "one",
+    rows: slice = slice(None),
 ) -> Tensor:
-    """Mean of what the networks say over the views of each image, classes as probabilities: [n, *output_shape].
-
-    ``networks``: each with the (height, width) that it wants, None for the stored one.
-    """
-    parts = []
-    for start in range(0, len(split.labels), EVALUATION_BATCH):
-        batch = split.batch(slice(start, start + EVALUATION_BATCH))
-        found = []
-        for network, size in networks:
-            network.eval()
-            for image in views(batch, view, recipe):
-                with autocast(recipe, device):
-                    outputs = network(fitted(image, size, recipe.channels_last)).float()
-                if split.task == "segmentation" and outputs.shape[2:] != split.labels.shape[1:]:
-                    outputs = F.interpolate(outputs, size=split.labels.shape[1:], mode="bilinear")
-                found.append(comparable(split.task, outputs))
-        parts.append(torch.stack(found).mean(0))
-    return torch.cat(parts)
+    """Mean of what the networks say over the views of some images, classes as probabilities: [n, *output_shape]."""
+    batch = split.batch(rows)
+    found = []
+    for network, size in networks:
+        network.eval()
+        for image in views(batch, view, recipe):
+            with autocast(recipe, device):
+                outputs = network(fitted(image, size, recipe.channels_last)).float()
+            if split.task == "segmentation" and outputs.shape[2:] != split.labels.shape[1:]:
+                outputs = F.interpolate(outputs, size=split.labels.shape[1:], mode="bilinear")
+            found.append(comparable(split.task, outputs))
+    return torch.stack(found).mean(0)
 
 
-def scores_of(answers: Tensor, split: Split) -> dict[str, float]:
-    """The task's scores of outputs, or of probabilities in their place, for a whole split."""
+def mean_scores(
+    networks: Sequence[Wanting], split: Split, recipe: Recipe, device: torch.device, view: str = "one"
+) -> dict[str, float]:
+    """The task's scores of ``probabilities`` for a whole split."""
     task = TASKS[split.task]
-    return task.scores(task.tally(answers, split.labels), len(split.labels))
+    tally = torch.zeros((), dtype=torch.int64, device=device)
+    for rows in batches(split, *(size for _, size in networks)):
+        tally = tally + task.tally(probabilities(networks, split, recipe, device, view, rows), split.labels[rows])
+    return task.scores(tally, len(split.labels))
 
 
 def fitted(x: Tensor, size: tuple[int, int] | None, channels_last: bool) -> Tensor:

@@ -16,13 +16,12 @@ from nas_service.api.auth import Runner, Viewer
 from nas_service.api.state import StateDep
 from nas_service.database.tables import ArchitectureRow, Trial
 from nas_service.errors import InvalidRequest, NotFound
-from nas_service.search.plan import cost_metrics
+from nas_service.search.plan import network_costs
 from nas_service.search.request import Strict
 from search_spaces.architecture import Architecture, ArchitectureError, Task
 from search_spaces.auxiliary import without_auxiliary
 from search_spaces.build import walk
 from search_spaces.catalogue import REFERENCES, unknown
-from search_spaces.cost import costs_of
 from search_spaces.drawing import dot, svg
 from search_spaces.scaling import compound, restacked, scaled
 from search_spaces.source import source
@@ -112,7 +111,7 @@ def _keep(state: StateDep, architecture: Architecture, response: Response) -> Ar
     """Store an architecture under its fingerprint; 200 where it is known already."""
     looked_into = walk(architecture)
     complete = looked_into.architecture
-    fingerprint, costs = complete.fingerprint(), cost_metrics(costs_of(looked_into))
+    fingerprint, costs = complete.fingerprint(), network_costs(looked_into)
 
     def work(session: Session) -> bool:
         if session.get(ArchitectureRow, fingerprint) is not None:

@@ -29,15 +29,16 @@ from workers.recipes import RECIPES
 router = APIRouter(prefix="/v1", tags=["catalogue"])
 
 
+Kind = Literal["classification", "segmentation", "localisation"]
+
+
 class SampleRequest(Strict):
     """Draw architectures of a space, or follow given decisions."""
 
     options: dict[str, Any] = Field(default_factory=dict, description="options of the space")
     input_shape: list[int] = Field([1, 28, 28], min_length=3, max_length=3, description="channels, height, width")
     classes: int = Field(10, ge=1, le=100_000, description="number of labels")
-    task: Literal["classification", "segmentation", "localisation"] = Field(
-        "classification", description="what the networks are for"
-    )
+    task: Kind = Field("classification", description="what the networks are for")
     count: int = Field(1, ge=1, le=50, description="architectures to draw")
     seed: int = Field(0, ge=0, le=2**31 - 1)
     decisions: dict[str, bool | int | float | str] = Field(
@@ -79,17 +80,20 @@ def list_spaces(_: Viewer) -> list[dict[str, Any]]:
 
 Shape = Annotated[str, Query(max_length=40, pattern=r"^\d+,\d+,\d+$", description="channels, height, width")]
 Classes = Annotated[int, Query(ge=1, le=100_000, description="number of labels")]
+Purpose = Annotated[Kind, Query(description="what the networks are for")]
 
 
 @router.get("/spaces/{name}")
-def get_space(name: str, _: Viewer, input_shape: Shape = "1,28,28", classes: Classes = 10) -> SpaceView:
+def get_space(
+    name: str, _: Viewer, input_shape: Shape = "1,28,28", classes: Classes = 10, task: Purpose = "classification"
+) -> SpaceView:
     """One search space: its options as JSON Schema, and with their defaults its decisions, size and range of costs."""
     _require("space", name, SPACES)
     try:
-        task = _task([int(side) for side in input_shape.split(",")], classes)
+        chosen = _task([int(side) for side in input_shape.split(",")], classes, task)
     except ArchitectureError as error:
         raise InvalidRequest(f"input_shape {input_shape!r}: {error}", pointer="/input_shape") from error
-    decisions, found = _described(name, task)
+    decisions, found = _described(name, chosen)
     return SpaceView(**_space(name), decisions=list(decisions), outlook=found)
 
 

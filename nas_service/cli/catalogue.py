@@ -8,6 +8,15 @@ from typing import Any
 import click
 
 from nas_service.cli.searches import connect, figure, outlook, show, table
+from workers.scores import METRICS
+
+task_option = click.option(
+    "--task",
+    type=click.Choice(list(METRICS)),
+    default="classification",
+    show_default=True,
+    help="What the networks are for.",
+)
 
 
 @click.group()
@@ -28,11 +37,13 @@ def space_ls(context: click.Context) -> None:
 @click.argument("name")
 @click.option("--input", "shape", default="1,28,28", show_default=True, help="Channels, height, width.")
 @click.option("--classes", default=10, show_default=True)
+@task_option
 @click.pass_context
-def space_show(context: click.Context, name: str, shape: str, classes: int) -> None:
+def space_show(context: click.Context, name: str, shape: str, classes: int, task: str) -> None:
     """Show the options of a space; with their defaults its decisions, its size and what its networks cost."""
     with connect(context) as client:
-        found = client.request("GET", f"/v1/spaces/{name}", params={"input_shape": shape, "classes": classes})
+        params = {"input_shape": shape, "classes": classes, "task": task}
+        found = client.request("GET", f"/v1/spaces/{name}", params=params)
     decisions = table(
         [[d["name"], ", ".join(map(str, d["options"])), f"{d['asked']:.0%}"] for d in found["decisions"]],
         ["decision", "options", "asked"],
@@ -55,10 +66,11 @@ def _options(schema: dict[str, Any]) -> str:
 @click.option("--seed", default=0, show_default=True)
 @click.option("--input", "shape", default="1,28,28", show_default=True, help="Channels, height, width.")
 @click.option("--classes", default=10, show_default=True)
+@task_option
 @click.option("--options", default="{}", help="Options of the space, as JSON.")
 @click.pass_context
 def space_sample(
-    context: click.Context, name: str, count: int, seed: int, shape: str, classes: int, options: str
+    context: click.Context, name: str, count: int, seed: int, shape: str, classes: int, task: str, options: str
 ) -> None:
     """Draw architectures of a space at random."""
     try:
@@ -66,6 +78,7 @@ def space_sample(
             "count": count,
             "seed": seed,
             "classes": classes,
+            "task": task,
             "input_shape": [int(n) for n in shape.split(",")],
             "options": json.loads(options),
         }

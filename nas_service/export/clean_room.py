@@ -22,6 +22,8 @@ from typing import Any
 ALLOWED = ("torch", "numpy", "safetensors")
 OURS = frozenset({"nas_service", "search_spaces", "workers"})
 BATCH = 256
+PIXELS = BATCH * 64 * 64
+"""Of images at a time, at most: large ones are taken a few at a time."""
 
 
 def requirements_of(names: Sequence[str]) -> set[str]:
@@ -79,8 +81,9 @@ def held_out_score(folder: Path, check: ModuleType, held_out: Path) -> dict[str,
     name, measure = SCORES[kind]
     parts = []
     with torch.no_grad():
-        for start in range(0, len(images), BATCH):
-            pixels, wanted = (torch.from_numpy(part[start : start + BATCH]) for part in (images, labels))
+        step = max(1, min(BATCH, PIXELS // (images.shape[2] * images.shape[3])))
+        for start in range(0, len(images), step):
+            pixels, wanted = (torch.from_numpy(part[start : start + step]) for part in (images, labels))
             parts.append(measure(model(model_py.preprocess(pixels)), wanted))
     right, all_of_them = (sum(column) for column in zip(*parts, strict=True))
     scores = torch.as_tensor(right, dtype=torch.float64) / all_of_them

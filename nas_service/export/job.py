@@ -34,7 +34,7 @@ from search_spaces.build import build
 from workers import latency
 from workers.checkpoint import read_verified
 from workers.datasets import Dataset, load
-from workers.tasks import TASKS
+from workers.scores import own_score
 
 BATCHES = (1, 32)
 """Batch sizes whose latency is measured for the card."""
@@ -51,7 +51,7 @@ def make(database: Database, settings: Settings, export_id: str) -> dict[str, An
         chosen = sa.select(Finalist).where(Finalist.search_id == search.id, Finalist.number == trial.number)
         finalists = list(session.scalars(chosen.where(Finalist.state == "completed").order_by(Finalist.seed)))
     trained = [f for f in finalists if f.weights]
-    score, own = score_of(search, [trial]), f"val_{TASKS[architecture.task.kind].metrics[0]}"
+    score, own = score_of(search, [trial]), own_score(architecture.task.kind)
     kept = next((f for f in trained if f.seed == export.seed), None)
     if kept is None and trained:  # a finalist that did not win: its full training, not the short one of the search
         kept = max(trained, key=lambda f: float(f.metrics.get(score) or 0.0))

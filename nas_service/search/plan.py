@@ -29,7 +29,7 @@ from workers.assignment import Assignment, LatencyRequest, ParentWeights, TableR
 from workers.dataset_spec import DataError, regular_file
 from workers.datasets import DatasetInfo, DatasetSource
 from workers.drill import DrillSettings
-from workers.scores import METRICS
+from workers.scores import own_score
 from workers.tables import TableError, load_table
 from workers.tasks import TASKS
 
@@ -64,7 +64,7 @@ class Plan:
     def score(self) -> str:
         """The validation score that people go by: the first objective that is one, else the task's own."""
         named = next((o.metric for o in self.request.objectives if o.metric in SCORES), None)
-        return named or f"val_{METRICS[self.task.kind][0]}"
+        return named or own_score(self.task.kind)
 
     @property
     def problem(self) -> Problem:

@@ -12,7 +12,7 @@ from workers.dataset_spec import DatasetSpec
 from workers.drill import DrillSettings
 from workers.recipe import Recipe
 from workers.recipes import RECIPES
-from workers.scores import METRICS, ZERO_COST, ZeroCostName
+from workers.scores import ZERO_COST, ZeroCostName, own_score
 
 COST_METRICS = ("params", "macs", "activations", "memory_mb", "depth")
 """Known before training."""
@@ -302,7 +302,7 @@ class SearchRequest(Strict):
         """
         changes: dict[str, Any] = {}
         if "objectives" not in self.model_fields_set:
-            changes["objectives"] = [ObjectiveSpec.model_validate({"metric": f"val_{METRICS[task][0]}"})]
+            changes["objectives"] = [ObjectiveSpec.model_validate({"metric": own_score(task)})]
         published = RECIPES[self.recipe.name].options if self.recipe.name else {}
         if task != "classification" and self.recipe.test_views == published.get("test_views"):
             changes["recipe"] = self.recipe.model_copy(update={"test_views": "one"})

@@ -45,13 +45,16 @@ NAMES = {
     "macs": "MACs",
     "params": "parameters",
     "latency_ms": "latency [ms]",
-    "memory_mb": "memory [MiB]",
+    "memory_mb": "memory [MB]",
     "train_seconds": "training time [s]",
 }
 MAX_LEGEND = 6
 """Full trainings that a legend lists."""
 LARGEST_BUBBLE = 46
 """Diameter in pixels of the network with most parameters."""
+
+BARS = 20
+"""Networks in a bar chart: those with the longest bars."""
 
 Trace = dict[str, Any]
 Figure = dict[str, Any]
@@ -64,6 +67,9 @@ def figures(session: Session, search: Search) -> dict[str, Figure]:
     found = {
         "best": best_so_far(trials, objectives),
         "bubbles": bubbles(trials, objectives, score),
+        "memory": bubbles(trials, objectives, score, area="memory_mb"),
+        "networks": bars(trials, score),
+        "density": bars(trials, score, per_million_parameters=True),
         "curves": curves(session, search, trials, score),
         "finalists": finalists(session, search, score),
         "controller": controller(session, search),
@@ -179,17 +185,19 @@ def _best_line(points: Sequence[tuple[int, float, Trial]], sign: int) -> list[tu
     return line
 
 
-def bubbles(trials: Sequence[Trial], objectives: Sequence[Objective], score: str = "val_accuracy") -> Figure:
-    """The score over MACs (or latency, when it is an objective); a bubble's area is proportional to the parameters.
+def bubbles(
+    trials: Sequence[Trial], objectives: Sequence[Objective], score: str = "val_accuracy", area: str = "params"
+) -> Figure:
+    """The score over MACs (or latency, when it is an objective); a bubble's area is proportional to a cost.
 
     The figure of Canziani, Paszke and Culurciello, arXiv 1605.07678, with the Pareto front drawn.
     """
     across = "latency_ms" if any(o.metric == "latency_ms" for o in objectives) else "macs"
-    needed = (across, score, "params")
+    needed = (across, score, area)
     shown = [t for t in trials if t.state == "completed" and all(t.metrics.get(name) is not None for name in needed)]
     if not shown:
         return chart([], "", "")
-    sizes = [t.metrics["params"] for t in shown]
+    sizes = [t.metrics[area] for t in shown]
     points = [(float(t.metrics[across]), float(t.metrics[score])) for t in shown]
     front = sorted(points[i] for i in pareto_front([(cost, -accuracy) for cost, accuracy in points]))
     bubble = {
@@ -203,9 +211,9 @@ def bubbles(trials: Sequence[Trial], objectives: Sequence[Objective], score: str
     }
     label = (
         f"trial %{{customdata[0]}}<br>{metric_title(score)} %{{y:.4f}}<br>{metric_title(across)} %{{x:.4s}}"
-        "<br>parameters %{customdata[1]:.4s}<extra></extra>"
+        f"<br>{metric_title(area)} %{{customdata[1]:.4s}}<extra></extra>"
     )
-    told = [[t.number, t.metrics["params"]] for t in shown]
+    told = [[t.number, t.metrics[area]] for t in shown]
     dotted = {"shape": "hv", "color": GREEN, "width": 2, "dash": "dot"}
     data = [
         _scatter("markers", "completed trials", points, marker=bubble, customdata=told, hovertemplate=label),
@@ -213,6 +221,35 @@ def bubbles(trials: Sequence[Trial], objectives: Sequence[Objective], score: str
     ]
     up = _measured(score, [value for _, value in points])
     return chart(data, metric_title(across), metric_title(score), yaxis=up)
+
+
+def bars(trials: Sequence[Trial], score: str = "val_accuracy", per_million_parameters: bool = False) -> Figure:
+    """The score of the best networks, or their density: the score for each million parameters, the greatest first.
+
+    Density is the information density of Canziani, Paszke and Culurciello, arXiv 1605.07678: how well a network uses
+    its parameters. Small networks lead; what they score stands in the label.
+    """
+    found = []
+    for trial in trials:
+        value, params = trial.metrics.get(score), trial.metrics.get("params")
+        if trial.state == "completed" and value is not None and params:
+            found.append((value / (params / 1e6) if per_million_parameters else value, trial.number, value, params))
+    found = sorted(found, key=lambda row: (-row[0], row[1]))[:BARS]
+    if not found:
+        return chart([], "", "")
+    title = metric_title(score)
+    trace = {
+        "type": "bar",
+        "name": title,
+        "x": [str(number) for _, number, _, _ in found],
+        "y": [height for height, _, _, _ in found],
+        "marker": {"color": BLUE, "opacity": 0.75},
+        "customdata": [[value, params] for _, _, value, params in found],
+        "hovertemplate": f"trial %{{x}}<br>%{{y:.4f}}<br>{title} %{{customdata[0]:.4f}}"
+        "<br>parameters %{customdata[1]:.4s}<extra></extra>",
+    }
+    up = f"{title} per million parameters" if per_million_parameters else title
+    return chart([trace], "trial", up, xaxis={"type": "category"}, yaxis={"rangemode": "tozero"})
 
 
 def curves(session: Session, search: Search, trials: Sequence[Trial], score: str = "val_accuracy") -> Figure:

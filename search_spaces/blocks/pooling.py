@@ -31,9 +31,10 @@ class StochasticPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = F.pad(F.relu(x), (self.border,) * 4)
         if not self.training:
-            total = F.avg_pool2d(x, self.kernel, self.stride)
-            return F.avg_pool2d(x * x, self.kernel, self.stride) / total.clamp(min=1e-12)
+            wide = x.float()  # squares and small sums do not fit into half precision
+            total = F.avg_pool2d(wide, self.kernel, self.stride).clamp(min=1e-12)
+            return (F.avg_pool2d(wide * wide, self.kernel, self.stride) / total).to(x.dtype)
         windows = x.unfold(2, self.kernel, self.stride).unfold(3, self.kernel, self.stride)
         windows = windows.flatten(4)
-        places = torch.multinomial(windows.detach().flatten(0, 3) + 1e-12, 1)
+        places = torch.multinomial(windows.detach().flatten(0, 3).float() + 1e-12, 1)
         return windows.gather(4, places.view(*windows.shape[:4], 1)).squeeze(4)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from search_spaces.architecture import Architecture, ArchitectureError, Arg, Node, Task
+from search_spaces.architecture import TASKS, Architecture, ArchitectureError, Arg, Node, Task
 from search_spaces.choose import Choose, Scalar
 from search_spaces.space import Float, Int, Space, SpaceConfig, ascending, once_each
 
@@ -89,6 +89,7 @@ class Neighbourhood:
         from search_spaces import catalogue
         from search_spaces.build import walk
         from search_spaces.scaling import runs, scaled
+        from search_spaces.tasks import with_task
 
         if config.architecture is not None:
             given = Architecture.from_json(config.architecture)
@@ -96,7 +97,7 @@ class Neighbourhood:
             given = catalogue.reference(config.reference).build()
         size = given.task.input_shape[1:] if config.own_size else task.input_shape[1:]
         target = Task((task.input_shape[0], size[0], size[1]), task.classes, task.kind)
-        self.network = scaled(given, task=target)
+        self.network = scaled(with_task(given, task.kind), task=target)
         looked_into = walk(self.network)
         self._runs = {run.last: run for run in runs(looked_into)}
         sizes: dict[tuple[int, ...], list[int]] = {}
@@ -223,4 +224,5 @@ SPACE = Space(
     "network morphism as mutation; Elsken et al. 2018 (1711.04528)",
     NeighbourhoodConfig,
     neighbourhood,
+    tasks=TASKS,
 )

@@ -8,15 +8,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from search_spaces.blocks.convolution import ConvNormAct, NormAct, Order, Pool
+from search_spaces.blocks.convolution import ConvNormAct, LocalResponseNorm, NormAct, Order, Pool
 from search_spaces.blocks.dense import DenseBlock, DenseTransition
 from search_spaces.blocks.drop_path import DropPath
+from search_spaces.blocks.enet import EnetBottleneck
 from search_spaces.blocks.fire import Fire
 from search_spaces.blocks.fractal import FractalBlock
 from search_spaces.blocks.inception import FlattenedConv
 from search_spaces.blocks.inception_resnet import InceptionResnetA, InceptionResnetB, InceptionResnetC
 from search_spaces.blocks.lenet import RadialBasisClassifier, SparseConv, Subsample
 from search_spaces.blocks.mbconv import FusedInvertedResidual, InvertedResidual
+from search_spaces.blocks.nasnet import NasnetCell
 from search_spaces.blocks.pooling import StochasticPool
 from search_spaces.blocks.residual import BasicBlock, BottleneckBlock, PreActBlock, PreActBottleneck
 from search_spaces.blocks.separable import XceptionBlock
@@ -75,6 +77,19 @@ def test_stochastic_pooling_draws_pixels_and_expects_them_in_evaluation() -> Non
     assert pool(torch.zeros(1, 1, 2, 2)).item() == 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_stochastic_pooling_in_half_precision_is_that_of_floats(dtype: torch.dtype) -> None:
+    """A window of zeros has no probabilities, the squares of large values no room."""
+    pool = StochasticPool(1, kernel=2, stride=2, padding="valid").eval()
+    x = torch.tensor([[0.0, 0.0, 300.0, 100.0], [0.0, 0.0, 0.0, 400.0]]).view(1, 1, 2, 4)
+    found = pool(x.to(dtype))
+    assert found.dtype == dtype
+    assert found.flatten().tolist() == pytest.approx(pool(x).flatten().tolist(), rel=0.01)
+    drawn = torch.cat([pool.train()(x.to(dtype)) for _ in range(20)])
+    assert set(drawn[..., 0].flatten().tolist()) == {0.0}
+    assert set(drawn[..., 1].flatten().tolist()) <= {100.0, 300.0, 400.0}
+
+
 def test_a_sparse_map_reads_only_the_maps_of_its_row() -> None:
     conv = SparseConv(3, table=((0, 2), (1,)), kernel=3)
     x = torch.randn(1, 3, 5, 5)
@@ -125,6 +140,58 @@ def test_stochastic_depth_leaves_the_shortcut(make: Callable[[float], nn.Module]
     x = torch.rand(4, 32, 5, 5)
     assert torch.equal(module.train()(x), x)
     assert not torch.equal(module.eval()(x), x)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda scale: InceptionResnetA(8, 8, (8, 8), (8, 8, 8), scale=scale),
+        lambda scale: InceptionResnetB(8, 8, (8, 8, 8), scale=scale),
+        lambda scale: InceptionResnetC(8, 8, (8, 8, 8), scale=scale),
+    ],
+)
+def test_the_scale_of_a_residual_is_that_of_its_branch(make: Callable[[float], nn.Module]) -> None:
+    small, large = make(0.1).eval(), make(0.2).eval()
+    large.load_state_dict(small.state_dict())
+    x = torch.rand(2, 8, 5, 5) + 10  # far from the ReLU
+    assert torch.allclose(2 * (small(x) - x), large(x) - x, atol=1e-4)
+    assert (large(x) - x).abs().max() > 1e-3
+
+
+def test_a_dilated_bottleneck_looks_at_distant_pixels() -> None:
+    for dilation in (1, 2, 4):
+        block = EnetBottleneck(8, dilation=dilation).eval()
+        x = torch.rand(1, 8, 17, 17, requires_grad=True)
+        (block(x) - x)[0, :, 8, 8].sum().backward()
+        seen = {abs(place - 8) for place in x.grad.abs().sum((0, 1)).nonzero()[:, 0].tolist()}  # type: ignore[union-attr]
+        assert seen == {0, dilation}
+
+
+def test_padding_never_enters_a_mean() -> None:
+    ones = torch.ones(1, 2, 7, 7)
+    for padding in ("same", "ceil", "valid"):
+        assert (Pool(2, kind="average", padding=padding)(ones) == 1).all()
+        assert (Pool(2, kind="sum", padding=padding)(ones) == 2).all()
+
+
+def test_local_response_norm_follows_its_formula() -> None:
+    x = torch.randn(2, 7, 3, 3) * 30
+    squares = torch.stack([x[:, max(0, c - 2) : c + 3].square().sum(1) for c in range(7)], dim=1)
+    expected = x / (1 + 0.01 / 5 * squares) ** 0.75
+    assert torch.allclose(LocalResponseNorm(7, size=5, alpha=0.01, beta=0.75)(x), expected, rtol=1e-4)
+
+
+def test_a_cell_drops_all_operations_but_identities() -> None:
+    nodes = ((0, "conv1x1", 1, "separable3x3", "concat"), (0, "identity", 1, "max3x3", "concat"))
+    cell = NasnetCell((8, 8), 8, nodes, drop_path=1 - 1e-9)  # type: ignore[arg-type]  # spelled as a space would
+    before, current = torch.rand(2, 8, 6, 6), torch.rand(2, 8, 6, 6)
+    dropped, whole = cell.train()(before, current), cell.eval()(before, current)
+    kept = slice(16, 24)  # the identity of state 0, which has the channels already
+    assert torch.equal(dropped[:, kept], before)
+    assert not dropped[:, :16].any()
+    assert not dropped[:, 24:].any()
+    assert whole[:, :16].any()
+    assert whole[:, 24:].any()
 
 
 @pytest.mark.parametrize("block", [BasicBlock, BottleneckBlock, PreActBlock, PreActBottleneck])

@@ -192,6 +192,43 @@ def test_blocks_become_the_identity_where_they_can() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in inception.state_dict().items())
 
 
+BEGINNERS: dict[str, dict[str, object]] = {
+    "basic_block": {"out_channels": 8},
+    "bottleneck_block": {"out_channels": 8},
+    "preact_block": {"out_channels": 8},
+    "preact_bottleneck": {"out_channels": 8},
+    "inverted_residual": {"out_channels": 8},
+    "fused_inverted_residual": {"out_channels": 8},
+    "conv_norm_act": {"out_channels": 8},
+    "recurrent_stage": {},
+    "enet_bottleneck": {},
+    "inception_resnet_b": {"branch1": 8, "flattened": (8, 8, 8)},
+}
+
+
+@pytest.mark.parametrize("name", BEGINNERS)
+def test_a_block_that_begins_as_the_identity_can_learn(name: str) -> None:
+    """A norm of zeros before a ReLU lets no gradient through: the branch would be zero for ever."""
+    torch.manual_seed(0)
+    network = build(chain(conv(8), (name, BEGINNERS[name])))
+    block = [part for part in network.modules() if type(part) is BLOCKS[name]][-1]
+    assert become_identity(block, (8, 8, 8))
+    nn.functional.cross_entropy(network.train()(torch.randn(8, 3, 8, 8)), torch.arange(8) % 5).backward()
+    assert any(p.grad is not None and p.grad.abs().max() > 1e-6 for p in block.parameters())
+
+
+def test_small_outputs_do_not_make_two_functions_one() -> None:
+    plain = {"norm": "none", "bias": True}
+    parent, child = chain(conv(8, **plain), conv(8, **plain)), chain(conv(8, **plain), conv(8, **plain, kernel=1))
+    network = build(parent)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(0.03)
+    found = inherit(parent, network.state_dict(), build(child), child)
+    assert 0 < found.difference < 1e-4
+    assert not found.preserving
+
+
 def test_channels_repeat_in_turn() -> None:
     assert grown(3, 5) == (0, 1, 2, 0, 1)
     assert grown(3, 8) == (0, 1, 2, 0, 1, 2, 0, 1)

@@ -6,13 +6,14 @@ import random
 
 import pytest
 
-from search_spaces.architecture import Architecture, ArchitectureError, Node, Task
+from search_spaces.architecture import TASKS, Architecture, ArchitectureError, Node, Task
 from search_spaces.build import fingerprint, shapes, walk
-from search_spaces.catalogue import REFERENCES, SPACES
+from search_spaces.catalogue import REFERENCES, SPACES, configured
 from search_spaces.choose import sample
 from search_spaces.cost import costs
 from search_spaces.references.efficientnet import TABLE
 from search_spaces.scaling import compound, restacked, runs, scaled, with_lengths
+from search_spaces.spaces.chain import divisible
 
 DIGITS, CIFAR = Task((1, 8, 8), 10), Task((3, 32, 32), 10)
 
@@ -117,3 +118,44 @@ def test_what_cannot_be_scaled_says_so() -> None:
     only_normal = SPACES["nasnet"].bound(Task((1, 1, 1), 2))(sample(random.Random(0)))
     with pytest.raises(ArchitectureError, match="no reduction cell"):
         restacked(only_normal, 2, 16, CIFAR)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_segmenters_of_every_form_can_be_scaled(seed: int) -> None:
+    """The first block hands its image on beside new channels: rounded by themselves they would be too many."""
+    task = Task((1, 32, 32), 11, "segmentation")
+    found = SPACES["segmentation"].bound(task)(sample(random.Random(seed)))
+    for factor in (0.5, 1.5):
+        first, wider = (walk(one).shapes[0][0] for one in (found, scaled(found, width=factor)))
+        assert wider == divisible(first * factor)
+    other = scaled(found, task=Task((3, 48, 40), 5, "segmentation"))
+    assert walk(other).shapes[-1] == (5, 48, 40)
+    assert walk(other).shapes[0][0] == walk(found).shapes[0][0]
+
+
+def test_every_channel_of_a_fire_module_is_scaled() -> None:
+    for name in ("squeezenet_1.0", "squeezenet_1.0_complex_bypass"):
+        small = REFERENCES[name].build()
+        fires = [(one.args, two.args) for one, two in zip(small.nodes, scaled(small, width=2.0).nodes, strict=True)
+                 if one.block == "fire"]  # fmt: skip
+        assert len(fires) == 8
+        for before, after in fires:
+            assert all(after[width] == 2 * before[width] for width in ("squeeze", "expand1", "expand3"))
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_restacked_cells_keep_their_heads(kind: str) -> None:
+    """What a search on small images found is stacked for larger ones, whatever its task is and how it is trained."""
+    space, config = configured({"name": "nasnet", "auxiliary": True})
+    found = space.bound(Task((3, 32, 32), 7, kind), config)(sample(random.Random(0)))
+    if kind == "localisation":
+        *body, box, joined = found.nodes
+        found = Architecture(found.task, (*body, Node(box.block, box.inputs, {"widths": (32,)}), joined))
+    larger = restacked(found, 3, 16, Task((3, 64, 64), 5, kind))
+    assert walk(larger).shapes[-1] == Task((3, 64, 64), 5, kind).output_shape
+    assert sum(node.block == "nasnet_cell" for node in larger.nodes) >= 9
+    heads = [node.args["form"] for node in larger.nodes if node.block == "auxiliary_classifier"]
+    assert heads == ([] if kind == "segmentation" else ["nasnet"])
+    assert [node.args["widths"] for node in larger.nodes if node.block == "box_regressor"] == (
+        [(32,)] if kind == "localisation" else []
+    )

@@ -6,6 +6,7 @@ import csv
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from pydantic import ValidationError
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from search_spaces.architecture import Architecture, Task
+from search_spaces.architecture import Architecture, ArchitectureError, Task
 from search_spaces.blocks.nasbench import Nasbench201Cell, vertex_channels
-from search_spaces.build import build, fingerprint, shapes, walk
+from search_spaces.build import build, fingerprint, resolved, shapes, walk
 from search_spaces.catalogue import BLOCKS, REFERENCES, SPACES, configured
 from search_spaces.choose import Choose, Options, Recorder, estimated_size, every, first, mutated, replay, sample
 from search_spaces.cost import costs
@@ -420,3 +421,18 @@ def test_a_neighbourhood_of_a_found_architecture() -> None:
     recorder = Recorder(sample(random.Random(0)))
     assert shapes(space.bound(GARMENTS, config)(recorder))[-1] == (10,)
     assert {q.name.split("_")[1] for q in recorder.questions} == {"kernel", "depth"}
+
+
+@pytest.mark.parametrize("kind", ["segmentation", "localisation"])
+def test_a_neighbourhood_of_what_a_search_for_another_task_found(kind: str) -> None:
+    """The network itself to train alone, edits of it, and a plain error where its head is for another task."""
+    task = Task((1, 32, 32), 11, kind)
+    name = "segmentation" if kind == "segmentation" else "residual"
+    found = resolved(SPACES[name].bound(task)(sample(random.Random(5))))
+    space, config = configured({"name": "neighbourhood", "architecture": found.to_json(), "edits": []})
+    assert space.bound(task, config)(first) == found
+    space, config = configured({"name": "neighbourhood", "architecture": found.to_json()})
+    made = {space.bound(task, config)(sample(random.Random(seed))).fingerprint() for seed in range(10)}
+    assert len(made) > 5
+    with pytest.raises(ArchitectureError, match=f"ends a network for {kind}; allowed: a classifier"):
+        space.bound(replace(task, kind="classification"), config)(first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from search_spaces.catalogue import SPACES
 from search_spaces.choose import first, replay
 from workers.augmentation import Draws, augmented
 from workers.dataset_spec import SceneSpec
-from workers.datasets import DatasetSource, DatasetSpec, load
+from workers.datasets import DatasetSource, DatasetSpec, Split, load
 from workers.pictures import FOUND, TRUE, palette
 from workers.recipe import Recipe
 from workers.run import PICTURE, run, scores_on_test
 from workers.tasks import TASKS, LossOptions, box_iou, class_weights
+from workers.training import evaluate_split, mean_scores
 
 CPU = torch.device("cpu")
 PLAIN = LossOptions()
@@ -100,6 +102,14 @@ def test_accuracy_at_iou50_wants_class_and_box() -> None:
     assert scores == pytest.approx({"accuracy_at_iou50": 0.5, "accuracy": 0.75, "iou": 0.75})
 
 
+def test_the_loss_of_the_box_counts_as_the_recipe_says() -> None:
+    outputs, targets = samples(TASKS["localisation"])
+    outputs = outputs + torch.tensor([0, 0, 0, 0.05, -0.3, 0, 0.1])
+    without, twice = (TASKS["localisation"].loss(outputs, targets, LossOptions(box_weight=w)) for w in (0, 2))
+    box = (0.05**2 / 0.2 + (0.3 - 0.05) + (0.1 - 0.05)) / 4  # quadratic below 0.1
+    assert (twice - without).item() == pytest.approx(2 * box, rel=1e-4)
+
+
 def test_class_weights_follow_their_formulas_and_matter() -> None:
     labels = torch.tensor([[[0, 0, 0, 0, 0, 0, 1, 1, 1, 255]]], dtype=torch.uint8)
     assert class_weights("none", labels.long(), 3) is None
@@ -111,6 +121,50 @@ def test_class_weights_follow_their_formulas_and_matter() -> None:
     outputs = torch.randn(1, 3, 1, 10, generator=torch.Generator().manual_seed(0))
     loss = TASKS["segmentation"].loss
     assert len({float(loss(outputs, labels, LossOptions(class_weights=w))) for w in (None, inverse, enet)}) == 3
+
+
+@pytest.mark.parametrize("kind", ["none", "inverse", "enet"])
+def test_a_batch_without_a_pixel_that_counts_has_no_loss_and_harms_no_weight(kind: str) -> None:
+    """Sparse labels, cropped or cut out, may leave a batch without any."""
+    loss = TASKS["segmentation"].loss
+    torch.manual_seed(0)
+    outputs = torch.randn(2, 3, 4, 4, requires_grad=True)
+    labels = torch.randint(0, 2, (2, 4, 4)).to(torch.uint8)
+    labels[0, :2] = 255
+    options = LossOptions(0.1, class_weights(kind, labels.long(), 3))
+    expected = F.cross_entropy(
+        outputs, labels.long(), weight=options.class_weights, ignore_index=255, label_smoothing=0.1
+    )
+    assert loss(outputs, labels, options).item() == pytest.approx(expected.item())
+    unseen = [torch.full_like(labels, 255)] + ([torch.full_like(labels, 2)] if kind == "inverse" else [])
+    for targets in unseen:
+        nothing = loss(outputs, targets, LossOptions(0.0, options.class_weights))
+        assert nothing.item() == 0
+        (gradient,) = torch.autograd.grad(nothing, outputs)
+        assert not gradient.any()
+
+
+def test_large_images_are_evaluated_a_few_at_a_time() -> None:
+    """512 masks of 256 x 256 with 20 classes would be 2.7 gigabytes of logits alone."""
+    seen = []
+
+    class Watching(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(len(x))
+            return x.new_zeros(len(x), 3, *x.shape[2:])
+
+    labels = torch.zeros(70, 256, 256, dtype=torch.uint8)
+    stats = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
+    split = Split(torch.zeros(70, 1, 256, 256, dtype=torch.uint8), labels, *stats, task="segmentation")
+    _, scores = evaluate_split(Watching(), split, recipe(), CPU)
+    assert seen == [32, 32, 6]
+    assert scores == mean_scores([(Watching(), None)], split, recipe(), CPU) == {"miou": 1.0, "pixel_accuracy": 1.0}
+    assert max(seen) == 32
+    seen.clear()
+    small = Split(torch.zeros(600, 1, 8, 8), torch.zeros(600, 8, 8, dtype=torch.uint8), *stats, task="segmentation")
+    evaluate_split(Watching(), small, recipe(), CPU)
+    evaluate_split(Watching(), replace(small, size=(128, 128)), recipe(), CPU)
+    assert seen == [512, 88, 128, 128, 128, 128, 88]
 
 
 def test_masks_move_with_their_images() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import nn
 from worker_samples import assignment, small
@@ -19,6 +21,8 @@ from search_spaces.auxiliary import with_auxiliary, without_auxiliary
 from search_spaces.blocks.auxiliary import AuxiliaryClassifier
 from search_spaces.blocks.drop_path import DropPath
 from search_spaces.build import build
+from search_spaces.fitting import reference
+from workers import training
 from workers.assignment import Member
 from workers.augmentation import views
 from workers.checkpoint import load_checkpoint, save_checkpoint
@@ -29,13 +33,14 @@ from workers.run import run, scores_on_test
 from workers.training import (
     EpochReport,
     auxiliary_heads,
+    derived,
     evaluate_split,
     initialise,
     make_optimizer,
+    mean_scores,
     mixing,
     prepare,
     probabilities,
-    scores_of,
     set_drop_paths,
     set_lr,
     train,
@@ -192,22 +197,33 @@ def test_the_learning_rate_is_in_proportion_to_the_batch() -> None:
 
 
 def test_fresh_weights_have_the_variance_of_their_rule() -> None:
-    layers = nn.Sequential(nn.Conv2d(64, 128, 3), nn.Linear(400, 200))
-    conv, linear = layers[0].weight, layers[1].weight
+    layers = nn.Sequential(
+        nn.Conv2d(64, 128, 3), nn.Linear(400, 200), nn.Conv2d(2048, 2048, 3, groups=2048), nn.ConvTranspose2d(96, 48, 2)
+    )
+    conv = layers[0].weight
     before = conv.clone()
     initialise(layers, "torch")
     assert torch.equal(conv, before)
     for kind, variances in {
-        "he": (2 / (128 * 9), 2 / 200),
-        "xavier": (2 / (9 * (64 + 128)), 2 / 600),
-        "normal": (1e-4, 1e-4),
+        "he": (2 / (64 * 9), 2 / 400, 2 / 9, 2 / (96 * 4)),
+        "xavier": (2 / (9 * (64 + 128)), 2 / 600, 2 / 18, 2 / (4 * (96 + 48))),
+        "normal": (1e-4,) * 4,
     }.items():
         torch.manual_seed(0)
         initialise(layers, kind)
-        found = (conv.var().item(), linear.var().item())
-        assert found == pytest.approx(variances, rel=0.05)
-        assert layers[0].bias is not None
-        assert layers[0].bias.abs().sum() == 0
+        assert [layer.weight.var().item() for layer in layers] == pytest.approx(list(variances), rel=0.05)
+        assert not any(layer.bias.any() for layer in layers)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "squeezenet_1.1"])
+def test_a_fresh_network_does_not_begin_far_worse_than_guessing(name: str) -> None:
+    """Weights of a classifier by its few outputs would be so large that the first loss is 17, not ln 10."""
+    torch.manual_seed(0)
+    network = build(reference(name, Task((3, 32, 32), 10)))
+    initialise(network, "he")
+    with torch.no_grad():
+        logits = network.train()(torch.randn(32, 3, 32, 32))
+    assert F.cross_entropy(logits, torch.arange(32) % 10).item() < 2 * math.log(10)
 
 
 def test_mixup_draws_from_its_beta_distribution() -> None:
@@ -217,6 +233,20 @@ def test_mixup_draws_from_its_beta_distribution() -> None:
     assert sum(shares) / len(shares) == pytest.approx(0.75, abs=0.01)  # Beta(1, 1) is uniform
     assert sum(mixing(recipe(mixup=0.1), 4000, 0)) / 4000 > 0.9
     assert mixing(recipe(mixup=1.0), 9, 1) != mixing(recipe(mixup=1.0), 9, 2)
+
+
+def test_mixup_mixes_images_and_losses_of_the_same_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "mixing", lambda recipe, steps, seed: [0.7] * steps)
+    data, chosen = digits(), recipe(mixup=1.0, batch_size=512)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    order = torch.randperm(200, generator=torch.Generator().manual_seed(derived(3, 0, "batches")))
+    x, y = data.train.batch(order), data.train.labels[order]
+    with torch.no_grad():
+        outputs = net(0.7 * x + 0.3 * x.flip(0))
+        expected = 0.7 * F.cross_entropy(outputs, y) + 0.3 * F.cross_entropy(outputs, y.flip(0))
+    (report,) = train(net, data, chosen, 1, 3, CPU)
+    assert report.train_loss == pytest.approx(expected.item(), rel=1e-5)
 
 
 # -- auxiliary heads -----------------------------------------------------------------------------------------------
@@ -329,7 +359,9 @@ def test_an_ensemble_is_the_mean_of_its_members_probabilities(tmp_path: Path) ->
     data = digits()
     both = probabilities(networks, data.validation, Recipe(), CPU)
     assert torch.allclose(both.sum(1), torch.ones(100))
-    assert scores_of(both, data.validation)["accuracy"] == tested["ensemble_val_accuracy"]
+    right = (both.argmax(1) == data.validation.labels).float().mean().item()
+    assert mean_scores(networks, data.validation, Recipe(), CPU)["accuracy"] == pytest.approx(right)
+    assert pytest.approx(right) == tested["ensemble_val_accuracy"]
     assert 0 < tested["ensemble_test_accuracy"] <= 1
     assert "ensemble_test_accuracy" not in scores_on_test(task, members[1].weights_path, members[1].sha256, [])
 

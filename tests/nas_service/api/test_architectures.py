@@ -36,6 +36,11 @@ def test_an_architecture_is_kept_once(http: httpx.Client) -> None:
     assert http.get(first.headers["location"]).json()["trials"] == []
 
 
+def test_auxiliary_heads_cost_nothing(http: httpx.Client) -> None:
+    """As in a search, whose row of the same architecture this is."""
+    assert kept(http, "googlenet_auxiliary")["costs"] == kept(http, "googlenet")["costs"]
+
+
 def test_two_requests_are_efficientnets_method(http: httpx.Client) -> None:
     """The base, then phi; and the coefficients that were released for B3."""
     base = kept(http, "efficientnet_b0")

@@ -112,6 +112,23 @@ def test_a_published_network_is_shown_by_its_name(nas: Nas) -> None:
     assert out.count("bottleneck_block") == 16
 
 
+def test_a_space_is_shown_and_sampled_for_every_task(nas: Nas) -> None:
+    shape = ["--input", "1,32,32", "--classes", "11"]
+    for task in ("segmentation", "localisation"):
+        code, out, err = nas("-o", "json", "space", "sample", "segmentation", "-n", "1", "--task", task, *shape)
+        assert (code, err) == (0, "")
+        assert json.loads(out)["samples"][0]["architecture"]["task"]["kind"] == task
+    asked = {
+        task: {
+            d["name"]
+            for d in json.loads(nas("-o", "json", "space", "show", "segmentation", "--task", task)[1])["decisions"]
+        }
+        for task in ("classification", "segmentation")
+    }
+    assert asked["segmentation"] - asked["classification"] == {"decoder", "decoder_depth"}
+    assert nas("space", "sample", "segmentation", "--task", "detection")[0] == 2
+
+
 def test_a_dry_run_tells_and_stores_nothing(nas: Nas, tmp_path: Path) -> None:
     (tmp_path / "search.json").write_text(json.dumps(drill(3)))
     before = nas("-o", "json", "search", "ls")[1]
