@@ -34,6 +34,10 @@ from workers.tables import TableError, load_table
 from workers.tasks import TASKS
 
 
+TRAINING = 2
+"""Goes up when the same request trains to another result: what was recorded before is not reused. 2: He's fan-in."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """One search, ready to run. Frozen; everything in it follows from the stored request and the data."""
@@ -135,6 +139,7 @@ class Plan:
             "seed": request.seed,
             "gpus": request.resources.gpus > 0,
             "latency": request.latency_batch,
+            "training": TRAINING,
         }
         if self.inherits:  # the result depends on the parent too: no other search may take it
             parts["inherits"] = True
