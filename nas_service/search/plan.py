@@ -33,7 +33,6 @@ from workers.scores import own_score
 from workers.tables import TableError, load_table
 from workers.tasks import TASKS
 
-
 TRAINING = 2
 """Goes up when the same request trains to another result: what was recorded before is not reused. 2: He's fan-in."""
 
