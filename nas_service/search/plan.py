@@ -33,9 +33,6 @@ from workers.scores import own_score
 from workers.tables import TableError, load_table
 from workers.tasks import TASKS
 
-TRAINING = 2
-"""Goes up when the same request trains to another result: what was recorded before is not reused. 2: He's fan-in."""
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -138,8 +135,9 @@ class Plan:
             "seed": request.seed,
             "gpus": request.resources.gpus > 0,
             "latency": request.latency_batch,
-            "training": TRAINING,
         }
+        if request.recipe.init != "torch":  # version 2 takes the fan-in, as He et al. do; results of the first differ
+            parts["init"] = 2
         if self.inherits:  # the result depends on the parent too: no other search may take it
             parts["inherits"] = True
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
