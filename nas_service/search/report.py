@@ -412,5 +412,5 @@ def _cost(session: Session, search: Search, trials: list[Trial], finals: list[Fi
         "epochs": float((epochs or 0) + sum(len(row.curve) for row in finals)),
         "hours": search.used_seconds / 3600,
         "training_hours": (trained + final) / 3600,
-        "kwh": None,
+        "energy_kwh": None,
     }

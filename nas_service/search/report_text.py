@@ -31,7 +31,10 @@ def markdown(found: Report, name: str) -> str:
     if found.shares:
         rows = [[state, f"{share:.1%}"] for state, share in found.shares.items()]
         parts.append("## What became of the proposals\n\n" + table(["", "share"], rows))
-    rows = [[title.replace("_", " "), "not measured" if v is None else f"{v:,.4g}"] for title, v in found.cost.items()]
+    rows = [
+        [title.replace("_", " ").replace("kwh", "[kWh]"), "not measured" if v is None else f"{v:,.4g}"]
+        for title, v in found.cost.items()
+    ]
     parts.append("## What it cost\n\n" + table(["", ""], rows))
     if found.notes:
         parts.append("## What is not known\n\n" + "\n".join(f"- {note}" for note in found.notes))
