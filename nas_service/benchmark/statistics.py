@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from workers.tables import Floats
 
@@ -55,18 +56,9 @@ def wilcoxon(differences: Floats) -> float:
 
     Wilcoxon, Biometrics Bulletin 1, 1945; zeros are left out.
     """
-    differences = differences[differences != 0]
-    n = len(differences)
-    if n == 0:
+    if not np.any(differences):
         return 1.0
-    _, inverse, counts = np.unique(np.abs(differences), return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    ranks = (ends - (counts - 1) / 2)[inverse]
-    positive = float(ranks[differences > 0].sum())
-    mean = n * (n + 1) / 4
-    variance = n * (n + 1) * (2 * n + 1) / 24 - float((counts**3 - counts).sum()) / 48
-    z = max(abs(positive - mean) - 0.5, 0.0) / math.sqrt(variance)
-    return math.erfc(z / math.sqrt(2))
+    return float(stats.wilcoxon(differences, zero_method="wilcox", correction=True, method="asymptotic").pvalue)
 
 
 def capped_mean(counts: Sequence[int | None], cap: int) -> tuple[float, float]:

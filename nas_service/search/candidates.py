@@ -22,6 +22,7 @@ from nas_service.search.ranking import losses, pareto_front
 from nas_service.search.scoring import Scorer, Screen
 from nas_service.search.source import Control, Nothing, figures_of, weights_of
 from nas_service.settings import Settings
+from nas_service.strategies.merit import feasible
 from nas_service.strategies.protocol import Inheriting, ObservedTrial, Proposed
 from search_spaces.architecture import Architecture, ArchitectureError
 from search_spaces.build import walk
@@ -186,7 +187,7 @@ class Candidates:
         self._record(number, recorder, fingerprint, architecture.to_json(), figures)
         broken = self._plan.broken(looked_into)
         violations = self._plan.violations(figures, costs_only=True, broken=broken)
-        if any(violation > 0 for violation in violations):
+        if not feasible(violations):
             self._free += 1
             reason = self._plan.objections(figures, broken)
             self._end(number, Ending("infeasible", violations=violations, counted=False, reason=reason))
@@ -216,7 +217,7 @@ class Candidates:
             return True
         looked_into = walk(architecture)
         figures, broken = network_costs(looked_into), self._plan.broken(looked_into)
-        return any(missed > 0 for missed in self._plan.violations(figures, costs_only=True, broken=broken))
+        return not feasible(self._plan.violations(figures, costs_only=True, broken=broken))
 
     @property
     def _proposed(self) -> dict[int, tuple[Question, ...]]:
@@ -424,8 +425,9 @@ class Candidates:
     def _remember_weights(
         self, number: int, values: list[float] | None, violations: list[float] | None, path: str
     ) -> None:
-        infeasible = any(violation > 0 for violation in violations or ())
-        self._kept.append((infeasible, losses(values or (), self._plan.objectives) if values else (), number, path))
+        self._kept.append(
+            (not feasible(violations), losses(values or (), self._plan.objectives) if values else (), number, path)
+        )
 
     def _drop_weights(self) -> None:
         """Delete weights until those of the best are left: non-dominated first, then by the first objective."""

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from nas_service.database.tables import Trial
+from nas_service.strategies.merit import feasible
 from nas_service.strategies.protocol import Objective
 
 
@@ -71,7 +72,7 @@ def knee(points: Sequence[Sequence[float]]) -> int:
 def completed(session: Session, search_id: str) -> list[Trial]:
     """Feasible completed trials of a search, in the order of their numbers."""
     query = sa.select(Trial).where(Trial.search_id == search_id, Trial.state == "completed").order_by(Trial.number)
-    return [t for t in session.scalars(query) if t.values and not any(v > 0 for v in t.violations or ())]
+    return [t for t in session.scalars(query) if t.values and feasible(t.violations)]
 
 
 def best_first(session: Session, search_id: str, objectives: Sequence[Objective]) -> list[Trial]:

@@ -17,13 +17,14 @@ import optuna
 import sqlalchemy as sa
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from pydantic import BaseModel, Field
-from scipy.stats import kendalltau
 from sqlalchemy.orm import Session
 
 from nas_service.database.tables import Event, Finalist, Measurement, Search, Trial
 from nas_service.search.ranking import hypervolume, knee, losses, pareto_front, scaled
 from nas_service.search.request import ObjectiveSpec
 from nas_service.search.status import objectives_of, score_of
+from nas_service.strategies import STRATEGIES
+from nas_service.strategies.merit import feasible
 from nas_service.strategies.optuna_sampler import parameters
 from nas_service.strategies.protocol import Objective
 from search_spaces.choose import Question
@@ -172,8 +173,8 @@ def report(session: Session, search: Search) -> Report:
 
 
 def _has_result(trial: Trial) -> bool:
-    feasible = not any(v > 0 for v in trial.violations or ())
-    return trial.state in ("completed", "pruned") and bool(trial.values) and feasible and not trial.reused_from
+    kept = trial.state in ("completed", "pruned") and bool(trial.values) and feasible(trial.violations)
+    return kept and not trial.reused_from
 
 
 def _groups(finals: Sequence[Finalist], score: str) -> dict[int, list[float]]:
@@ -260,8 +261,6 @@ def _random_values(session: Session, search: Search, results: list[Trial]) -> tu
 
 def _random_first(strategy: dict[str, Any], count: int) -> int:
     """Trials that a strategy proposes at random before it has learnt anything."""
-    from nas_service.strategies import STRATEGIES  # the table of names brings torch
-
     name = str(strategy.get("name"))
     if name == "random":
         return count + 10**9
@@ -326,6 +325,8 @@ def _early(session: Session, search: Search, results: list[Trial], score: str) -
 
 def correlation(pairs: Sequence[tuple[float, float]]) -> Correlation | None:
     """Kendall's tau-b with a bootstrap interval; None where one side does not vary."""
+    from scipy.stats import kendalltau  # half a second, which a server does not pay to start
+
     table = np.array(pairs)
     value = float(kendalltau(table[:, 0], table[:, 1]).statistic)
     if math.isnan(value):

@@ -96,9 +96,10 @@ class ObjectiveSpec(Strict):
     def value(self, metrics: Mapping[str, Any]) -> float | None:
         """The objective's value; None while a figure that it needs is missing."""
         needed = [metrics.get(name) for name in (self.metric, *(wish.metric for wish in self.soft))]
-        if any(figure is None for figure in needed):
+        known = [float(figure) for figure in needed if figure is not None]
+        if len(known) < len(needed):
             return None
-        value, *costs = map(float, needed)  # type: ignore[arg-type]  # none is None
+        value, *costs = known
         for wish, cost in zip(self.soft, costs, strict=True):
             value *= wish.factor(cost)
         return value

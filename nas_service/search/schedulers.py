@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -100,7 +101,7 @@ class Hyperband:
         return self._brackets[self._turns[int(key) % len(self._turns)]].stops(key, report)
 
 
-class Curves:
+class Curves(ABC):
     """What schedulers share that compare whole learning curves; values are turned so that more is better."""
 
     def __init__(self, spec: SchedulerSpec, objective: Objective) -> None:
@@ -119,8 +120,9 @@ class Curves:
         self._curves.setdefault(key, {})[epoch] = self._sign * float(value)
         return self.decides(epoch) and self._hopeless(key, epoch)
 
+    @abstractmethod
     def _hopeless(self, key: str, epoch: int) -> bool:
-        raise NotImplementedError
+        """Whether a candidate is to be stopped for its curve up to this epoch."""
 
 
 class Median(Curves):

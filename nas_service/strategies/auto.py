@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from pydantic import Field
-from scipy.stats import spearmanr
 
 from nas_service.strategies.decisions import Sample, answering, asked, signature, signatures, stream, unseen
 from nas_service.strategies.merit import Floats, merits
@@ -161,6 +160,8 @@ class Auto(Predictor):
         totals = self._pool().total(self._ranks([trial.questions for trial in recent]))
         if np.ptp(worth) == 0 or np.ptp(totals) == 0:
             return None
+        from scipy.stats import spearmanr  # half a second, which no other strategy and no server has to pay
+
         return {"score_correlation": float(spearmanr(totals, worth).statistic)}
 
 

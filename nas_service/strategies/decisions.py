@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nas_service.strategies.protocol import NONE_RUNNING, ObservedTrial, Problem, Proposed
-from search_spaces.choose import Choose, Question, Recorder, Scalar, position, replay
+from search_spaces.choose import Choose, Question, Recorder, Scalar, position, replay, sample
 
 Sample = tuple[Question, ...]
 """The questions that a space asked, with the answers."""
@@ -58,6 +58,17 @@ def unseen(
         if signature(questions) not in taken:
             break
     return questions
+
+
+def steps(questions: Sequence[Question]) -> list[tuple[str, Scalar]]:
+    """Every (decision, other answer) that leads from a sample to one that differs in that decision."""
+    return [(q.name, o) for q in questions for i, o in enumerate(q.options) if i != position(q.options, q.answer)]
+
+
+def stepped(problem: Problem, questions: Sequence[Question], step: tuple[str, Scalar], rng: random.Random) -> Sample:
+    """The sample after a step. Questions that only the change brings up are answered at random."""
+    name, answer = step
+    return asked(problem, replay({**decided(questions), name: answer}, sample(rng)))
 
 
 def signatures(running: Proposed) -> set[str]:

@@ -9,11 +9,11 @@ from pydantic import Field
 
 from nas_service.strategies.decisions import (
     answering,
-    asked,
     check_version,
-    decided,
     signature,
     signatures,
+    stepped,
+    steps,
     stream,
     trials_from_json,
     trials_to_json,
@@ -21,7 +21,7 @@ from nas_service.strategies.decisions import (
 )
 from nas_service.strategies.merit import classes, has_result
 from nas_service.strategies.protocol import NONE_RUNNING, Figures, ObservedTrial, Problem, Proposed, StrategyConfig
-from search_spaces.choose import Choose, Question, position, replay, sample
+from search_spaces.choose import Choose, Question, sample
 
 
 class LocalConfig(StrategyConfig):
@@ -74,13 +74,10 @@ class LocalSearch:
         if known is None:
             rng = stream(self._problem.seed, 0, key)
             questions = self._trials[key].questions
-            answers = decided(questions)
-            at = {q.name: position(q.options, q.answer) for q in questions}
-            moves = [(q.name, option) for q in questions for i, option in enumerate(q.options) if i != at[q.name]]
+            moves = steps(questions)
             rng.shuffle(moves)
-            # Questions that only the change brings up are answered at random.
-            steps = (replay({**answers, name: option}, sample(rng)) for name, option in moves)
-            known = [(signature(neighbour), neighbour) for neighbour in (asked(self._problem, step) for step in steps)]
+            neighbours = [stepped(self._problem, questions, move, rng) for move in moves]
+            known = [(signature(neighbour), neighbour) for neighbour in neighbours]
         self._neighbours[key] = [each for each in known if each[0] not in self._seen]
         return self._neighbours[key]
 

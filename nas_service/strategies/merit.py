@@ -22,10 +22,15 @@ def losses(trial: ObservedTrial, objectives: Sequence[Objective]) -> tuple[float
     )
 
 
+def feasible(violations: Sequence[float] | None) -> bool:
+    """Whether no constraint is missed; what is not known counts as kept."""
+    return not any(violation > 0 for violation in violations or ())
+
+
 def has_result(trial: ObservedTrial, objectives: Sequence[Objective]) -> bool:
     """True for a trial with a usable value: completed or pruned, values finite, no constraint found violated."""
-    feasible = all(v <= 0 for v in trial.violations)
-    return trial.state in ("completed", "pruned") and feasible and losses(trial, objectives) is not None
+    kept = all(v <= 0 for v in trial.violations)
+    return trial.state in ("completed", "pruned") and kept and losses(trial, objectives) is not None
 
 
 def violation(trial: ObservedTrial) -> float:

@@ -20,6 +20,8 @@ from nas_service.strategies.decisions import (
     check_version,
     signature,
     signatures,
+    stepped,
+    steps,
     stream,
     trials_from_json,
     trials_to_json,
@@ -34,7 +36,7 @@ from nas_service.strategies.surrogate import (
     log_expected_improvement,
     targets,
 )
-from search_spaces.choose import Choose, mutated, position, replay, sample
+from search_spaces.choose import Choose, mutated, sample
 
 Reader = Callable[[Sequence[Sample]], Floats]
 ATTEMPTS = 20
@@ -180,15 +182,12 @@ class Predictor:
     def _neighbours(self, parent: Sample) -> dict[str, Sample]:
         """Samples that differ from ``parent`` in one decision and what depends on it, by signature."""
         rng = stream(self._problem.seed, 0, signature(parent))
-        decisions = {q.name: q.answer for q in parent}
-        changes = [
-            (q.name, option) for q in parent for i, option in enumerate(q.options) if i != position(q.options, q.answer)
-        ]
-        if len(changes) > self._config.neighbours:
-            changes = rng.sample(changes, self._config.neighbours)
+        moves = steps(parent)
+        if len(moves) > self._config.neighbours:
+            moves = rng.sample(moves, self._config.neighbours)
         found = {}
-        for name, option in changes:
-            questions = asked(self._problem, replay({**decisions, name: option}, sample(rng)))
+        for move in moves:
+            questions = stepped(self._problem, parent, move, rng)
             found[signature(questions)] = questions
         return found
 

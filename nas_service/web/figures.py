@@ -12,6 +12,7 @@ from nas_service.database.tables import Finalist, Measurement, Search, StrategyU
 from nas_service.search.ranking import losses, pareto_front
 from nas_service.search.request import SCORES
 from nas_service.search.status import objectives_of, score_of
+from nas_service.strategies.merit import feasible
 from nas_service.strategies.protocol import Objective
 
 BLUE, GREEN, AMBER, RED, GREY = "#3b82f6", "#059669", "#d97706", "#dc2626", "#94a3b8"
@@ -177,8 +178,7 @@ def _best_line(points: Sequence[tuple[int, float, Trial]], sign: int) -> list[tu
     best: float | None = None
     line: list[tuple[float, float]] = []
     for order, value, trial in points:
-        feasible = not any(violation > 0 for violation in trial.violations or ())
-        if trial.state == "completed" and feasible and (best is None or sign * value > sign * best):
+        if trial.state == "completed" and feasible(trial.violations) and (best is None or sign * value > sign * best):
             best = value
         if best is not None:
             line.append((order, best))

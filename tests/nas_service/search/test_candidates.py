@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nas_service.database.schema import migrate
 from nas_service.database.session import Database
 from nas_service.database.tables import ArchitectureRow, Trial
 from nas_service.search.source import Nothing
 from nas_service.settings import Settings
 from search_spaces.architecture import Architecture, Node, Task
-from tests.nas_service.search.benches import WIDTHS, Bench, epoch, folder_settings
+from tests.nas_service.search.benches import WIDTHS, Bench, epoch
 from workers.assignment import Assignment, Failure
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return folder_settings(tmp_path / "data")
-
-
-@pytest.fixture
-def sqlite(tmp_path: Path) -> Iterator[Database]:
-    made = Database(f"sqlite:///{tmp_path / 'nas.db'}")
-    migrate(made)
-    yield made
-    made.close()
 
 
 def states(trials: list[Trial]) -> list[str]:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from pydantic import ValidationError
 
-from nas_service.database.schema import migrate
 from nas_service.database.session import Database
 from nas_service.database.tables import Trial
 from nas_service.search.request import SearchRequest
@@ -18,22 +15,8 @@ from nas_service.search.scoring import FOR_STRATEGIES, Scorer
 from nas_service.settings import Settings
 from search_spaces.architecture import Architecture, Node, Task
 from tests.conftest import drill
-from tests.nas_service.search.benches import WIDTHS, Bench, folder_settings
+from tests.nas_service.search.benches import WIDTHS, Bench
 from workers.proxies import scores
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return folder_settings(tmp_path / "data")
-
-
-@pytest.fixture
-def sqlite(tmp_path: Path) -> Iterator[Database]:
-    made = Database(f"sqlite:///{tmp_path / 'nas.db'}")
-    migrate(made)
-    yield made
-    made.close()
-
 
 MACS = {"scores": ["macs"], "candidates_per_trial": len(WIDTHS)}
 

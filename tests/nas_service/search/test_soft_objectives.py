@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from nas_service.database.schema import migrate
 from nas_service.database.session import Database
 from nas_service.search.finalists import choose_winner
 from nas_service.search.request import ObjectiveSpec, SearchRequest
+from nas_service.settings import Settings
 from tests.conftest import drill
-from tests.nas_service.search.benches import Bench, folder_settings
+from tests.nas_service.search.benches import Bench
 
 
 def objective(*soft: dict[str, Any], **changes: Any) -> ObjectiveSpec:
@@ -60,16 +59,13 @@ def test_latency_is_measured_for_a_wish() -> None:
     assert SearchRequest.model_validate(drill(3)).latency_batch is None
 
 
-def test_the_winner_is_the_best_compromise(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path / 'nas.db'}")
-    migrate(database)
+def test_the_winner_is_the_best_compromise(sqlite: Database, settings: Settings) -> None:
     wish = objective({"metric": "params", "target": 100, "exponent": -5.0}).model_dump()
-    bench = Bench(database, folder_settings(tmp_path / "data"), widths=(12, 4, 24), objectives=[wish])
+    bench = Bench(sqlite, settings, widths=(12, 4, 24), objectives=[wish])
     trials = bench.run()
-    chosen = choose_winner(bench.plan, database, bench.id)
+    chosen = choose_winner(bench.plan, sqlite, bench.id)
     assert chosen is not None
     assert chosen.trial == 1, "the smallest network"
     assert [t.values for t in trials] == [
         [pytest.approx(t.metrics["val_accuracy"] * (t.metrics["params"] / 100) ** -5.0)] for t in trials
     ]
-    database.close()
