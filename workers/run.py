@@ -42,6 +42,8 @@ from workers.training import (
 WEIGHTS = "weights.safetensors"
 PICTURE = "predictions.png"
 """What the network says about a few validation images; not for classification."""
+CHECKPOINT_SHARE = 0.005
+"""Checkpoints take at most about this share of the time: those of a large network come less often."""
 Report = dict[str, Any]
 
 
@@ -146,14 +148,17 @@ def _trained(assignment: Assignment, folder: Path) -> Iterator[Report]:
                 "replayed": True,
                 "done": last,
             }
-    saved_at = time.perf_counter()
+    saved_at, pause = time.perf_counter(), assignment.checkpoint_seconds
     for report in train(network, data, assignment.recipe, assignment.epochs, assignment.seed, device, progress):
         last = report.epoch == assignment.epochs
         if assignment.keep_weights or assignment.final:
             keep_best(progress, network, report, data.task)
-        if not last and time.perf_counter() - saved_at >= assignment.checkpoint_seconds:
+        started = time.perf_counter()
+        if not last and started - saved_at >= pause:
             checkpoint.save_checkpoint(network, progress, folder, identity)
             saved_at = time.perf_counter()
+            if assignment.checkpoint_seconds > 0:
+                pause = max(assignment.checkpoint_seconds, (saved_at - started) / CHECKPOINT_SHARE)
         kept = _kept(assignment, progress, folder, network, data, device) if last else {}
         yield {**report.flat(), **extra, **kept, "done": last}
 

@@ -94,6 +94,18 @@ def test_no_checkpoint_before_its_time(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(written) == 2
 
 
+def test_slow_checkpoints_are_rare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+
+    def slow(*args: object) -> None:
+        written.append(args)
+        time.sleep(0.05)  # as of a large network: 10 s of training for each
+
+    monkeypatch.setattr(checkpoint, "save_checkpoint", slow)
+    list(run(assignment(tmp_path, epochs=6, checkpoint_seconds=1e-6)))
+    assert len(written) == 1
+
+
 def test_final_weights_are_the_best_epochs_and_are_tested_once(tmp_path: Path) -> None:
     task = assignment(tmp_path, epochs=4, final=True, recipe={"optimizer": {"name": "sgd", "lr": 0.5}})
     last = list(run(task))[-1]
