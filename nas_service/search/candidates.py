@@ -36,6 +36,8 @@ FREE_PROPOSALS = 20
 WEIGHTS_KEPT = 5
 """Trials whose weights are kept while the search runs; where children inherit, as many as can be parents."""
 SNAPSHOT_EVERY = 10
+SCORED_UNTOLD = 25
+"""Networks that are scored for one proposal before the search says so, and again after as many."""
 
 
 @dataclass
@@ -64,7 +66,9 @@ class Candidates:
         self._control, self._mirror = control, mirror
         self.parallel = plan.request.resources.max_parallel
         self.reason = ""
-        self._scorer = Scorer()
+        self._scorer = Scorer(self._tell_scored)
+        self._scored = 0
+        """Networks whose scores were computed for the present proposal."""
         scored = plan.task.kind == "classification" and plan.table is None  # a table says nothing about untrained ones
         problem = replace(plan.problem, scores=self._scorer) if scored else plan.problem
         self._strategy = plan.strategy.make(plan.strategy_config, problem)
@@ -168,6 +172,9 @@ class Candidates:
         if given is None and self._screen:
             running = self._screen.proposal(self._strategy, number, running, self._unwanted)
         recorder = Recorder(replay({}) if given else self._strategy.propose(number, running))
+        if self._scored >= SCORED_UNTOLD:
+            self._ledger.set_reason("")
+        self._scored = 0
         if given is None and isinstance(self._strategy, Inheriting):
             parent = self._strategy.parent(number, running)
             if parent is not None:
@@ -209,6 +216,12 @@ class Candidates:
         else:
             self._ready[number] = (architecture.to_json(), figures | self._scorer.told(fingerprint))
             self._queue.append(number)
+
+    def _tell_scored(self) -> None:
+        """Hundreds of networks take a strategy minutes, in which nothing else happens: say so."""
+        self._scored += 1
+        if self._scored % SCORED_UNTOLD == 0:
+            self._ledger.set_reason(f"computes zero-cost scores of untrained networks: {self._scored} so far")
 
     def _unwanted(self, architecture: Architecture) -> bool:
         """Whether an architecture would not be trained: known already, or it breaks a bound or rule. ArchitectureError

@@ -23,8 +23,10 @@ FOR_STRATEGIES: tuple[ZeroCostName, ...] = ("params", "macs", "synflow", "jacov"
 class Scorer:
     """Remembers the scores of every network that it was asked for, by fingerprint."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[], None] = lambda: None) -> None:
+        """``tell`` is called for every network whose scores had to be computed."""
         self._known: dict[str, dict[str, float]] = {}
+        self._tell = tell
 
     def __call__(self, architecture: Architecture, names: Sequence[str] = FOR_STRATEGIES) -> Mapping[str, float]:
         """Scores by name, NaN where one cannot be computed."""
@@ -36,6 +38,7 @@ class Scorer:
             except (ArchitectureError, RuntimeError, ValueError) as error:  # torch raises RuntimeError for most
                 log.warning("a network has no zero-cost scores: %s", error)
                 known |= dict.fromkeys(missing, math.nan)
+            self._tell()
         return {name: known[name] for name in names}
 
     def learn(self, fingerprint: str, metrics: Mapping[str, float]) -> None:

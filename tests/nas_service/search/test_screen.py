@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from pydantic import ValidationError
 
 from nas_service.database.session import Database
-from nas_service.database.tables import Trial
+from nas_service.database.tables import Event, Trial
 from nas_service.search.request import SearchRequest
 from nas_service.search.scoring import FOR_STRATEGIES, Scorer
 from nas_service.settings import Settings
@@ -51,6 +51,18 @@ def test_scores_are_listed_and_survive_a_restart(sqlite: Database, settings: Set
         expected = scores(one(trial.questions[0][2]), ["synflow"])["synflow"]
         assert trial.metrics["zc_synflow"] == pytest.approx(expected)
         assert "zc_macs" not in trial.metrics, "costs have their own name"
+
+
+def test_who_waits_for_scores_is_told(sqlite: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas_service.search.candidates.SCORED_UNTOLD", 4)
+    bench = Bench(sqlite, settings, screen=MACS)
+    bench.run()
+    with bench.database.read() as session:
+        query = sa.select(Event.data).where(Event.search_id == bench.id, Event.kind == "reason").order_by(Event.number)
+        told = [data["reason"] for data in session.scalars(query)]
+    assert told == ["computes zero-cost scores of untrained networks: 4 so far", ""], (
+        "the later proposals knew them all"
+    )
 
 
 def one(width: int) -> Architecture:
