@@ -39,7 +39,7 @@ from nas_service.datasets import described
 from nas_service.errors import Conflict, InvalidRequest, PreconditionFailed
 from nas_service.search import status
 from nas_service.search.dry_run import Outlook, outlook
-from nas_service.search.ledger import append_event
+from nas_service.search.events import append_event
 from nas_service.search.plan import make_plan
 from nas_service.search.report import Report, report
 from nas_service.search.report_text import markdown

@@ -19,7 +19,7 @@ from nas_service.database.session import Database
 from nas_service.database.tables import Export
 from nas_service.errors import Conflict, NasError
 from nas_service.search import status
-from nas_service.search.ledger import append_event
+from nas_service.search.events import append_event
 from nas_service.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,6 @@ from nas_service.database.tables import (
     SEARCH_ENDED,
     TRIAL_ENDED,
     ArchitectureRow,
-    Event,
     Finalist,
     Measurement,
     Search,
@@ -26,6 +24,8 @@ from nas_service.database.tables import (
     Trial,
 )
 from nas_service.errors import LeaseLost
+from nas_service.search.epochs import Epochs, Reported
+from nas_service.search.events import append_event, clean, finish, finite
 from workers.assignment import Failure
 
 T = TypeVar("T")
@@ -34,29 +34,6 @@ STARTING = "starting:"
 """Owner of a search whose driver is on its way, before the driver's name."""
 DEFER_SECONDS = 0.5
 """How long an epoch's report may wait for company before it is written."""
-
-
-def append_event(session: Session, search_id: str, kind: str, data: Mapping[str, Any] | None = None) -> int:
-    """Append one event; its number in the search. The search's row stays locked to the commit: numbers have no gaps."""
-    number = _reserve_events(session, search_id, 1)
-    session.add(Event(search_id=search_id, number=number, kind=kind, data=dict(data or {}), at=time.time()))
-    return number
-
-
-def _reserve_events(session: Session, search_id: str, count: int) -> int:
-    """The first of the next ``count`` numbers of events."""
-    last = session.execute(
-        sa.update(Search)
-        .where(Search.id == search_id)
-        .values(last_event=Search.last_event + count)
-        .returning(Search.last_event)
-    ).scalar_one()
-    return int(last) - count + 1
-
-
-def clean(text: str) -> str:
-    """Text that every database takes: no NUL, no lone surrogates. A candidate may raise with whatever it likes."""
-    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 @dataclass(frozen=True)
@@ -75,83 +52,6 @@ class Ending:
     """Why an infeasible one is not trained."""
     epoch: int | None = None
     """Epoch of a result that was taken from another trial."""
-
-
-@dataclass(frozen=True)
-class Reported:
-    """What one epoch of one trial reported, and when."""
-
-    number: int
-    epoch: int
-    attempt: int
-    figures: Mapping[str, Any]
-    replayed: bool
-    at: float
-
-
-class Epochs:
-    """Epochs reported one after the other, written by a handful of statements however many they are."""
-
-    def __init__(self, search_id: str, reports: list[Reported]) -> None:
-        self._search_id = search_id
-        self.reports = reports
-
-    def __call__(self, session: Session) -> None:
-        new = self._new(session)
-        if not new:
-            return
-        rows = {(report.number, report.epoch): report for report in new}
-        table = {"search_id": self._search_id}
-        session.execute(
-            sa.insert(Measurement),
-            [
-                {**table, "number": r.number, "epoch": r.epoch, "attempt": r.attempt, "metrics": r.figures, "at": r.at}
-                for r in rows.values()
-            ],
-        )
-        for report in new:
-            trial = session.get_one(Trial, (self._search_id, report.number))
-            trial.epoch = max(trial.epoch or 0, report.epoch)
-            trial.metrics = {**trial.metrics, **report.figures}
-            trial.train_seconds += float(report.figures.get("seconds") or 0.0)
-        first = _reserve_events(session, self._search_id, len(new))
-        session.execute(
-            sa.insert(Event),
-            [
-                {
-                    **table,
-                    "number": first + i,
-                    "kind": "epoch",
-                    "data": {"trial": r.number, "epoch": r.epoch, **r.figures},
-                    "at": r.at,
-                }
-                for i, r in enumerate(new)
-            ],
-        )
-
-    def _new(self, session: Session) -> list[Reported]:
-        """Reports that are not recorded yet; rows of earlier runs that they replace are deleted.
-
-        The very same report is there when a transaction runs again because its commit's answer was lost.
-        """
-        mine = (Measurement.search_id == self._search_id, Measurement.number.in_({r.number for r in self.reports}))
-        query = sa.select(Measurement.number, Measurement.epoch, Measurement.at).where(*mine)
-        query = query.where(Measurement.epoch.in_({r.epoch for r in self.reports}))
-        recorded = {(row.number, row.epoch): row.at for row in session.execute(query)}
-        known = dict(recorded)
-        new = []
-        for report in self.reports:
-            key = (report.number, report.epoch)
-            if key in known and (report.replayed or known[key] == report.at):
-                continue
-            if key in recorded:
-                session.execute(
-                    sa.delete(Measurement).where(*mine[:1], Measurement.number == key[0], Measurement.epoch == key[1])
-                )
-                del recorded[key]
-            known[key] = report.at
-            new.append(report)
-        return new
 
 
 class Ledger:
@@ -378,7 +278,7 @@ class Ledger:
         self, number: int, epoch: int, attempt: int, metrics: Mapping[str, Any], *, replayed: bool = False
     ) -> None:
         """Record what one epoch reported; ``replayed`` epochs, from a checkpoint, only where they are missing."""
-        report = Reported(number, epoch, attempt, _finite(metrics), replayed, time.time())
+        report = Reported(number, epoch, attempt, finite(metrics), replayed, time.time())
         with self._lock:
             last = self._deferred[-1] if self._deferred else None
             if isinstance(last, Epochs):
@@ -401,7 +301,7 @@ class Ledger:
             if trial.state in TRIAL_ENDED:
                 return
             trial.state, trial.ended_at = ending.state, ended_at
-            trial.metrics = {**trial.metrics, **_finite(ending.metrics)}
+            trial.metrics = {**trial.metrics, **finite(ending.metrics)}
             trial.values, trial.violations = ending.values, ending.violations
             trial.weights = dict(ending.weights) if ending.weights else None
             trial.counted = trial.counted if ending.counted is None else ending.counted
@@ -441,7 +341,7 @@ class Ledger:
         if figures is not None:
             session.add(
                 StrategyUpdate(
-                    search_id=self.search_id, number=trial.number, observed_as=order, figures=_finite(figures)
+                    search_id=self.search_id, number=trial.number, observed_as=order, figures=finite(figures)
                 )
             )
         if snapshot is not None:
@@ -492,7 +392,7 @@ class Ledger:
     def measure_finalist(self, number: int, seed: int, epoch: int, metrics: Mapping[str, Any]) -> None:
         """Record what one epoch of a full training reported."""
 
-        figures = _finite(metrics)
+        figures = finite(metrics)
 
         def work(session: Session) -> None:
             finalist = session.get_one(Finalist, (self.search_id, number, seed))
@@ -572,33 +472,6 @@ class Ledger:
             append_event(session, self.search_id, "stage", {"stage": stage})
 
         self.write(work)
-
-
-def finish(session: Session, search_id: str, state: str, reason: str, winner: Mapping[str, Any] | None = None) -> None:
-    """End or pause a search inside a transaction. One that has ended stays as it is; a cancel outdoes a pause."""
-    search = session.get_one(Search, search_id, with_for_update=True)
-    if search.state in SEARCH_ENDED:
-        return
-    if state == "paused" and search.state == "cancelling":
-        state, reason = "cancelled", "cancelled by request"
-    for table in (Trial, Finalist):
-        unfinished = sa.update(table).where(table.search_id == search_id)
-        if state == "paused":
-            running = unfinished.where(table.state == "running")
-            session.execute(running.values(state="pending", attempt=table.attempt - 1))
-        else:
-            session.execute(unfinished.where(table.state.in_(["pending", "running"])).values(state="cancelled"))
-    search.state, search.reason, search.lease_until, search.owner = state, reason, None, None
-    if state != "paused":
-        search.ended_at = time.time()
-    if winner is not None:
-        search.winner = dict(winner)
-    append_event(session, search_id, f"search_{state}", {"reason": reason})
-
-
-def _finite(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Figures with None in place of NaN and infinity, which no JSON column holds."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in figures.items()}
 
 
 def _insert(session: Session) -> Any:

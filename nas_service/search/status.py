@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from nas_service.database.tables import SEARCH_ENDED, Finalist, Search, Trial
 from nas_service.errors import Conflict, NotFound
-from nas_service.search.ledger import append_event, finish
+from nas_service.search.events import append_event, finish
 from nas_service.search.ranking import best_first, losses, pareto_front
 from nas_service.search.request import SCORES, SearchRequest
 from nas_service.strategies.protocol import Objective

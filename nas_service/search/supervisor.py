@@ -20,7 +20,8 @@ from nas_service.database.session import Database
 from nas_service.database.tables import Search
 from nas_service.errors import NasError, Unavailable
 from nas_service.search.cluster import Cluster
-from nas_service.search.ledger import STARTING, append_event, finish
+from nas_service.search.events import append_event, finish
+from nas_service.search.ledger import STARTING
 from nas_service.settings import Settings
 
 log = logging.getLogger(__name__)

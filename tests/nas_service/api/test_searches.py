@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 
 from nas_service.client import Client
 from nas_service.database.tables import Export, Search
-from nas_service.search.ledger import Ledger, append_event, finish
+from nas_service.search.events import append_event, finish
+from nas_service.search.ledger import Ledger
 from nas_service.search.request import SearchRequest
 from nas_service.search.status import create
 from tests.conftest import drill, poll

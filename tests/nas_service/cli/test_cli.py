@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from nas_service import cli
-from nas_service.search.ledger import append_event, finish
+from nas_service.search.events import append_event, finish
 from nas_service.search.request import SearchRequest
 from nas_service.search.status import create
 from tests.conftest import drill, free_port

@@ -13,7 +13,9 @@ from sqlalchemy.orm import Session
 from nas_service.database.session import Database
 from nas_service.database.tables import Event, Finalist, Measurement, Search, StrategyUpdate, Trial
 from nas_service.errors import LeaseLost
-from nas_service.search.ledger import STARTING, Ending, Epochs, Ledger, Reported, append_event, finish
+from nas_service.search.epochs import Epochs, Reported
+from nas_service.search.events import append_event, finish
+from nas_service.search.ledger import STARTING, Ending, Ledger
 from nas_service.search.request import SearchRequest
 from nas_service.search.status import create
 from tests.conftest import drill, poll

@@ -20,7 +20,7 @@ from nas_service.database.session import Database
 from nas_service.database.tables import Finalist, Search, Trial
 from nas_service.search import status
 from nas_service.search.driver import Driver
-from nas_service.search.ledger import append_event
+from nas_service.search.events import append_event
 from nas_service.search.ranking import hypervolume, knee, scaled
 from nas_service.search.report import Report, correlation, expected_best, report
 from nas_service.search.report_text import markdown
