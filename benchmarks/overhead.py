@@ -24,7 +24,7 @@ from typing import Any
 WORKERS = 2
 WIDTHS = {1.0: 16, 10.0: 64, 60.0: 160}
 """Channels of the network for each length: longer candidates are larger networks, as in a search, not more epochs."""
-COUNTS = {1.0: 200, 10.0: 40, 60.0: 20}
+COUNTS = {1.0: 200, 10.0: 40, 60.0: 30}
 """Candidates of each length; enough that starting up does not decide. Ray Tune loses seconds with each: fewer do."""
 TUNE_COUNTS = {1.0: 40, 10.0: 16, 60.0: 6}
 

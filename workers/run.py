@@ -42,7 +42,7 @@ from workers.training import (
 WEIGHTS = "weights.safetensors"
 PICTURE = "predictions.png"
 """What the network says about a few validation images; not for classification."""
-CHECKPOINT_SHARE = 0.005
+CHECKPOINT_SHARE = 0.002
 """Checkpoints take at most about this share of the time: those of a large network come less often."""
 Report = dict[str, Any]
 
