@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,8 @@ import numpy.typing as npt
 from nas_service.strategies.protocol import Objective, ObservedTrial
 
 Floats = npt.NDArray[np.float64]
+NO_RESULT = 2.0
+"""Keys of trials with a result begin with less."""
 
 
 def losses(trial: ObservedTrial, objectives: Sequence[Objective]) -> tuple[float, ...] | None:
@@ -53,9 +56,9 @@ def classes(trials: Sequence[ObservedTrial], objectives: Sequence[Objective]) ->
             group = (0.0, 0.0) if trial.state == "completed" else (1.0, -float(trial.epoch or 0))
             groups.setdefault(group, []).append(i)
         elif trial.state == "infeasible" or any(v > 0 for v in trial.violations):
-            keys[i] = (2.0, violation(trial), 0.0, 0.0)
+            keys[i] = (NO_RESULT, violation(trial), 0.0, 0.0)
         else:
-            keys[i] = (3.0, 0.0, 0.0, 0.0)
+            keys[i] = (NO_RESULT + 1, 0.0, 0.0, 0.0)
     for group, members in groups.items():
         table = np.array([losses(trials[i], objectives) for i in members], dtype=np.float64)
         if len(objectives) == 1:
@@ -69,23 +72,47 @@ def classes(trials: Sequence[ObservedTrial], objectives: Sequence[Objective]) ->
     return keys
 
 
-def merits(trials: Sequence[ObservedTrial], objectives: Sequence[Objective]) -> Floats:
-    """Share of the other trials that each one beats, ties counted half: ``[len(trials)]``, 0 to 1; 0.5 for one trial.
+class Ranking:
+    """Trials in the order of ``classes``, as they come in. With one objective a new trial takes its place among the
+    others in microseconds; with several all are ordered anew."""
 
-    Trials without a result get 0, however many of them there are.
-    """
-    keys = classes(trials, objectives)
-    order = dict.fromkeys(sorted(keys))
-    counts = dict.fromkeys(order, 0)
-    for key in keys:
-        counts[key] += 1
-    share: dict[tuple[float, ...], float] = {}
-    better = 0
-    for key in order:
-        worse = len(keys) - better - counts[key]
-        share[key] = (worse + 0.5 * (counts[key] - 1)) / (len(keys) - 1) if len(keys) > 1 else 0.5
-        better += counts[key]
-    return np.array([share[key] if key[0] < 2.0 else 0.0 for key in keys], dtype=np.float64)
+    def __init__(self, objectives: Sequence[Objective], trials: Sequence[ObservedTrial] = ()) -> None:
+        self._objectives = objectives
+        self.trials = list(trials)
+        self._sort()
+
+    def _sort(self) -> None:
+        self._keys = classes(self.trials, self._objectives)
+        self._order = sorted(zip(self._keys, range(len(self._keys)), strict=True))
+
+    def add(self, trial: ObservedTrial) -> None:
+        """The next trial."""
+        self.trials.append(trial)
+        if len(self._objectives) > 1:
+            self._sort()
+        else:
+            self._keys += classes([trial], self._objectives)
+            insort(self._order, (self._keys[-1], len(self._keys) - 1))
+
+    def merit(self, index: int) -> float:
+        """Share of the other trials that this one beats, ties counted half, 0 to 1: 0.5 for the only trial, 0 for
+        one without a result, however many of them there are.
+        """
+        key, others = self._keys[index], len(self._keys) - 1
+        if key[0] >= NO_RESULT or others == 0:
+            return 0.0 if key[0] >= NO_RESULT else 0.5
+        better, no_worse = bisect_left(self._order, (key, 0)), bisect_right(self._order, (key, others))
+        return (others + 1 - no_worse + 0.5 * (no_worse - better - 1)) / others
+
+    def best_first(self) -> Iterator[int]:
+        """The trials with a result."""
+        return (index for key, index in self._order if key[0] < NO_RESULT)
+
+
+def merits(trials: Sequence[ObservedTrial], objectives: Sequence[Objective]) -> Floats:
+    """Merit of each trial, see ``Ranking.merit``: ``[len(trials)]``."""
+    ranking = Ranking(objectives, trials)
+    return np.array([ranking.merit(i) for i in range(len(trials))], dtype=np.float64)
 
 
 def front_ranks(table: Floats) -> npt.NDArray[np.int64]:

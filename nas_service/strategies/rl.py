@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from itertools import islice
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from nas_service.strategies.decisions import (
     trials_to_json,
     unseen,
 )
-from nas_service.strategies.merit import classes, has_result, losses, merits
+from nas_service.strategies.merit import Ranking, has_result, losses
 from nas_service.strategies.protocol import NONE_RUNNING, Figures, ObservedTrial, Problem, Proposed
 from nas_service.strategies.rl_presets import RlConfig
 from search_spaces.choose import Choose
@@ -59,10 +60,11 @@ class RlController:
 
     def _clear(self) -> None:
         self._controller = Controller(self._constants.shape, self._problem.seed)
-        self._trials: list[ObservedTrial] = []
+        self._ranking = Ranking(self._problem.objectives)
         self._paths: list[Path] = []
         self._repeats: list[bool] = []
         self._bonuses: list[float] = []
+        self._powers: list[float | None] = []
         self._seen: set[str] = set()
         self._baseline: float | None = None
 
@@ -77,6 +79,7 @@ class RlController:
 
     def observe(self, trial: ObservedTrial) -> Figures | None:
         self._controller.learn_questions(trial.questions)
+        self._ranking.add(trial)
         self._remember(trial, 0.0)
         if self._constants.rewarded_entropy > 0:
             with torch.no_grad():
@@ -90,34 +93,30 @@ class RlController:
         return self._update(rewards, before)
 
     def _remember(self, trial: ObservedTrial, bonus: float) -> None:
-        key = signature(trial.questions)
-        self._trials.append(trial)
+        key, objectives = signature(trial.questions), self._problem.objectives
+        loss = losses(trial, objectives) if has_result(trial, objectives) and key not in self._seen else None
         self._paths.append(self._controller.path(trial.questions))
         self._repeats.append(key in self._seen)
+        self._powers.append(None if loss is None else signed_power(-loss[0], self._constants.power))
         self._bonuses.append(bonus)
         self._seen.add(key)
 
     def _rewards(self) -> list[float]:
-        """Reward of every trial: ``[trials]``. With ranks, a trial's reward changes as others come in."""
-        objectives = self._problem.objectives
-        if self._constants.reward == "rank" or len(objectives) > 1:
-            shares = merits(self._trials, objectives).tolist()
-            found = [0.0 if repeat else share for share, repeat in zip(shares, self._repeats, strict=True)]
+        """Reward of every trial of the window. With ranks, a trial's reward changes as others come in."""
+        latest = range(len(self._paths))[-self._constants.window :]
+        if self._constants.reward == "rank" or len(self._problem.objectives) > 1:
+            found = [0.0 if self._repeats[i] else self._ranking.merit(i) for i in latest]
         else:
-            raw: list[float | None] = []
-            for trial, repeat in zip(self._trials, self._repeats, strict=True):
-                loss = losses(trial, objectives) if has_result(trial, objectives) and not repeat else None
-                raw.append(None if loss is None else signed_power(-loss[0], self._constants.power))
-            lowest = min([value for value in raw if value is not None], default=0.0)
-            found = [lowest if value is None else value for value in raw]
-        return [reward + bonus for reward, bonus in zip(found, self._bonuses, strict=True)]
+            lowest = min([power for power in self._powers if power is not None], default=0.0)
+            found = [lowest if power is None else power for power in [self._powers[i] for i in latest]]
+        return [reward + self._bonuses[i] for reward, i in zip(found, latest, strict=True)]
 
     def _update(self, rewards: list[float], baseline: float) -> Figures:
         constants = self._constants
         elite = self._elite()
         imitated = elite if constants.imitation > 0 else []
         window = self._paths[-constants.window :]
-        advantages = torch.tensor(rewards[-constants.window :]) - baseline
+        advantages = torch.tensor(rewards) - baseline
         due = constants.sliding or len(self._paths) % constants.window == 0
         decisions = max(sum(map(len, window)), 1)
         before: Tensor | None = None
@@ -156,10 +155,8 @@ class RlController:
 
     def _elite(self) -> list[Path]:
         """The best distinct trials with a result, best first."""
-        keys = classes(self._trials, self._problem.objectives)
-        new = [i for i in range(len(keys)) if not self._repeats[i]]
-        found = [i for i in sorted(new, key=lambda i: keys[i]) if has_result(self._trials[i], self._problem.objectives)]
-        return [self._paths[i] for i in found[: self._constants.elite]]
+        new = (index for index in self._ranking.best_first() if not self._repeats[index])
+        return [self._paths[index] for index in islice(new, self._constants.elite)]
 
     def _probability(self, path: Path) -> float:
         with torch.no_grad():
@@ -172,7 +169,7 @@ class RlController:
             "baseline": self._baseline,
             "bonuses": self._bonuses,
             "controller": self._controller.state(),
-            **trials_to_json(self._trials),
+            **trials_to_json(self._ranking.trials),
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
@@ -180,6 +177,7 @@ class RlController:
         trials = trials_from_json(snapshot)
         self._clear()
         self._controller.load(snapshot["controller"])
+        self._ranking = Ranking(self._problem.objectives, trials)
         for trial, bonus in zip(trials, snapshot["bonuses"], strict=True):
             self._remember(trial, bonus)
         self._baseline = snapshot["baseline"]

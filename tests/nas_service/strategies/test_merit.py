@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import random
 
 import numpy as np
+import pytest
 
-from nas_service.strategies.merit import classes, crowding, front_ranks, has_result, merits
+from nas_service.strategies.merit import Ranking, classes, crowding, front_ranks, has_result, merits
 from nas_service.strategies.protocol import Objective, ObservedTrial
 
 UP = (Objective("val_accuracy", "maximize"),)
@@ -48,6 +50,24 @@ def test_direction_and_ties() -> None:
     assert merits(trials, DOWN).tolist() == [1.0, 0.5, 0.5, 0.0]
     assert merits(trials[:1], UP).tolist() == [0.5]
     assert merits([], UP).tolist() == []
+
+
+@pytest.mark.parametrize("goals", [UP, DOWN, (UP[0], DOWN[0])])
+def test_trials_as_they_come_in_are_ranked_as_if_all_were_known(goals: tuple[Objective, ...]) -> None:
+    rng = random.Random(0)
+    endings = ("completed", "completed", "pruned", "infeasible", "failed")
+    made = [
+        trial(rng.choice(endings), *[float(rng.randrange(6)) for _ in goals], epoch=rng.randrange(3)) for _ in range(40)
+    ]
+    ranking = Ranking(goals)
+    for i, one in enumerate(made):
+        ranking.add(one)
+        assert ranking.merit(i) == Ranking(goals, made[: i + 1]).merit(i) == merits(made[: i + 1], goals)[i]
+    keys = classes(made, goals)
+    best_first = list(ranking.best_first())
+    assert best_first == [i for i in sorted(range(40), key=lambda i: keys[i]) if has_result(made[i], goals)]
+    beaten = sum(keys[i] > keys[best_first[0]] for i in range(40))
+    assert ranking.merit(best_first[0]) == (beaten + 0.5 * (39 - beaten)) / 39
 
 
 def test_fronts_and_crowding() -> None:
