@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -324,3 +326,11 @@ def test_plugins_join_and_bad_ones_are_left_out(monkeypatch: pytest.MonkeyPatch)
     found = with_plugins(STRATEGIES.values(), points)
     assert set(found) == {*STRATEGIES, "greedy"}
     assert found["random"] is TAKEN
+
+
+def test_a_driver_starts_without_scipy() -> None:
+    """Half a second of imports that only a search with a model pays."""
+    heavy = ("scipy.linalg", "scipy.optimize", "scipy.special", "scipy.stats")
+    script = f"import sys, nas_service.search.stages; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
