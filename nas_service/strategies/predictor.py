@@ -7,6 +7,7 @@ Gaussian processes on architectures.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,7 @@ class Predictor:
     kind = "predictor"
 
     def __init__(self, config: PredictorConfig, problem: Problem) -> None:
+        import_module("scipy.linalg")  # not later: only what is loaded already can be kept to one thread
         self._config = config
         self._problem = problem
         self._clear()
