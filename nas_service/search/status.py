@@ -116,7 +116,9 @@ def front(session: Session, search: Search, bounds: Iterable[tuple[str, float, f
     trials = [
         trial
         for trial in best_first(session, search.id, objectives)
-        if all(low <= (trial.metrics.get(metric) or math.nan) <= high for metric, low, high in bounds)
+        if all(
+            (known := trial.metrics.get(metric)) is not None and low <= known <= high for metric, low, high in bounds
+        )
     ]
     indices = pareto_front([losses(t.values or (), objectives) for t in trials])
     return sorted((trials[i] for i in indices), key=lambda t: losses(t.values or (), objectives))
