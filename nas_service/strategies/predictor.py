@@ -62,6 +62,9 @@ class PredictorConfig(StrategyConfig):
         400, ge=10, le=2000, description="Results that the model is made of, at most: the best and the latest ones."
     )
 
+    def at_random(self, max_trials: int, scored: bool) -> int:
+        return self.initial
+
 
 class Predictor:
     """Proposes the candidate of the largest expected improvement (Jones et al., 1998) under a Gaussian process.

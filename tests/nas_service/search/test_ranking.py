@@ -20,9 +20,10 @@ from nas_service.database.session import Database
 from nas_service.database.tables import Finalist, Search, Trial
 from nas_service.search import status
 from nas_service.search.finalists import choose_winner
-from nas_service.search.ranking import best_first, dominates, losses, pareto_front
+from nas_service.search.ranking import best_first, dominates, pareto_front
 from nas_service.search.request import SchedulerSpec, SearchRequest
 from nas_service.search.schedulers import Scheduler, scheduler_of
+from nas_service.strategies.merit import turned
 from nas_service.strategies.protocol import Objective
 from tests.conftest import drill
 from tests.nas_service.search.benches import Bench, folder_settings
@@ -43,7 +44,7 @@ def test_the_front_is_what_nobody_beats(found: list[tuple[int, int]]) -> None:
 
 
 def test_losses_turn_what_is_maximized() -> None:
-    assert losses((0.9, 100.0), TWO) == (-0.9, 100.0)
+    assert turned((0.9, 100.0), TWO) == (-0.9, 100.0)
     assert not dominates((1, 1), (1, 1))
     assert dominates((1, 1), (1, 2))
 
