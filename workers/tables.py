@@ -169,7 +169,12 @@ def _columns(path: Path) -> dict[str, Any]:
             return dict(data)
     if not path.name.endswith((".csv", ".csv.gz")):
         raise TableError(f"{path}: not a table; allowed: .npz, .csv or .csv.gz")
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="") as file:
+    code = "utf-8-sig"
+    with (
+        gzip.open(path, "rt", encoding=code, newline="")
+        if path.suffix == ".gz"
+        else path.open(encoding=code, newline="") as file
+    ):
         rows = [row for row in csv.reader(file) if row]
     if len(rows) < 2:
         raise TableError(f"{path}: {len(rows)} lines; allowed: a line of names and at least one network")
