@@ -49,7 +49,11 @@ def scores(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         probe = Probe(looked_into, batch)
-        found = {name: SCORES[name](probe) for name in wanted}
+        drawn = torch.random.get_rng_state()
+        found = {}
+        for name in wanted:
+            torch.random.set_rng_state(drawn)  # a score is the same whichever others are asked for
+            found[name] = SCORES[name](probe)
     return {name: value if math.isfinite(value) else math.nan for name, value in found.items()}
 
 
@@ -267,26 +271,4 @@ _SCORES: dict[ZeroCostName, Callable[[Probe], float]] = {
     "az_trainability": az_trainability,
 }
 SCORES: dict[str, Callable[[Probe], float]] = {name: _SCORES[name] for name in ZERO_COST}
-"""Score by name. AZ-NAS is the sum of the log ranks of its three and of macs (see ``ranked``)."""
-
-
-def ranked(population: Sequence[Mapping[str, float]], names: Sequence[str]) -> list[float]:
-    """Sum over ``names`` of log(rank / n) of each member among all, n the best: 0 at most, more is better.
-
-    Members without a finite value share the lowest rank. Source: AZ-NAS, arXiv 2403.19232, for joining scores.
-    """
-    totals = [0.0] * len(population)
-    for name in names:
-        values = [member.get(name, math.nan) for member in population]
-        order = sorted({value for value in values if math.isfinite(value)})
-        below = dict.fromkeys(order, 0)
-        for value in values:
-            if math.isfinite(value):
-                below[value] += 1
-        rank, reached = {}, sum(not math.isfinite(value) for value in values)
-        for value in order:
-            reached += below[value]
-            rank[value] = reached
-        for i, value in enumerate(values):
-            totals[i] += math.log(rank.get(value, 1) / len(values))
-    return totals
+"""Score by name. AZ-NAS is the sum of the log ranks of its three and of macs (see ``workers.scores.ranked``)."""

@@ -8,7 +8,8 @@ training cost, the test accuracy, costs and zero-cost scores. Accuracies are sha
 - NAS-Bench-Graph (Qin et al. 2022) as ``.csv.gz``: how four operations are linked, and which they are.
 - Any other, ``.npz``, ``.csv`` or ``.csv.gz``, a network a row, in columns ``choice:<decision>``, ``val_<seed>`` and,
   as far as they are known, ``val@<epoch>`` after fewer epochs, ``epochs`` of a whole training, ``seconds`` of it,
-  ``test``, ``cost:<name>``, ``zc_<name>`` (more is better), and ``network``, equal for rows that are one network.
+  ``test``, ``cost:<name>``, ``zc_<name>`` (more is better), and ``network``, equal for rows that are one network. Cells
+  of seeds, costs and scores may be empty.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +39,8 @@ EDGE_OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_
 LAYERS = ("identity", "mb3_k3", "mb6_k5")
 LINKS = ("0000", "0001", "0011", "0012", "0013", "0111", "0112", "0122", "0123")
 GRAPH_OPERATIONS = ("gat", "gcn", "gin", "cheb", "sage", "arma", "graph", "fc", "skip")
+SPARSEST = 20
+"""A table with fewer networks than one in so many combinations of its decisions cannot be searched."""
 FAILED_SCORE = -1e8
 """What the NAS-Bench-201 table has for a zero-cost score that could not be computed."""
 
@@ -69,6 +75,8 @@ class Table:
     """Space of the catalogue that these decisions belong to."""
     network: Sequence[str] | None = None
     """[n] a name for each row, equal for rows that are one network; None: the space tells, or all differ."""
+    digest: str = ""
+    """16 hexadecimal digits of the file that it was read from."""
 
     def row(self, decisions: Decisions) -> int | None:
         """Row of decisions by name; None where the table has no such network. ValueError for other decisions."""
@@ -121,14 +129,26 @@ def load_table(path: Path) -> Table:
     """The table in a file; its format is told by its columns. Raises TableError."""
     if not path.is_file():
         raise TableError(f"{path}: no such file; allowed: a table as .npz, .csv or .csv.gz")
-    columns = _columns(path)
-    name = path.name.split(".")[0]
-    if "cifar10_val_seeds" in columns:
-        return _nas_bench_201(name, columns)
-    if {"arch", "acc_s0", "flops"} <= set(columns):
-        return _nas_bench_macro(name, columns)
-    if {"link", "op3", "valid_perf"} <= set(columns):
-        return _nas_bench_graph(name, columns)
+    try:
+        columns = _columns(path)
+    except (OSError, EOFError, BadZipFile, csv.Error, UnicodeError, ValueError) as error:
+        if isinstance(error, TableError):
+            raise
+        raise TableError(f"{path}: {error}; allowed: a table as .npz, .csv or .csv.gz that can be read") from error
+    digest = hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
+    return replace(_table(path, path.name.split(".")[0], columns), digest=digest)
+
+
+def _table(path: Path, name: str, columns: Mapping[str, Any]) -> Table:
+    """The table of these columns, which tell its format."""
+    for mark, rows, read in PUBLISHED:
+        if mark in columns:
+            if len(columns[mark]) != rows:
+                raise TableError(f"{path}: {len(columns[mark])} rows; allowed: {rows}, for it has a column {mark!r}")
+            try:
+                return read(name, columns)
+            except KeyError as error:
+                raise TableError(f"{path}: no column {error}; allowed: all columns, for it has {mark!r}") from error
     return _own(path, name, columns)
 
 
@@ -145,15 +165,26 @@ def find_tables(path: Path) -> list[Path]:
 def _columns(path: Path) -> dict[str, Any]:
     """Columns by name: arrays of an ``.npz``, lists of text of a ``.csv``."""
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as data:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
             return dict(data)
     if not path.name.endswith((".csv", ".csv.gz")):
         raise TableError(f"{path}: not a table; allowed: .npz, .csv or .csv.gz")
-    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
-        rows = list(csv.reader(file))
+    code = "utf-8-sig"
+    with (
+        gzip.open(path, "rt", encoding=code, newline="")
+        if path.suffix == ".gz"
+        else path.open(encoding=code, newline="") as file
+    ):
+        rows = [row for row in csv.reader(file) if row]
     if len(rows) < 2:
         raise TableError(f"{path}: {len(rows)} lines; allowed: a line of names and at least one network")
-    return {name: list(column) for name, column in zip(rows[0], zip(*rows[1:], strict=True), strict=True)}
+    names = rows[0]
+    if len(set(names)) != len(names):
+        raise TableError(f"{path}: columns {names}; allowed: each name once")
+    for number, row in enumerate(rows[1:], 1):
+        if len(row) != len(names):
+            raise TableError(f"{path}: row {number} has {len(row)} cells; allowed: {len(names)}, one a column")
+    return {name: list(column) for name, column in zip(names, zip(*rows[1:], strict=True), strict=True)}
 
 
 def _floats(values: Any) -> Floats:
@@ -236,6 +267,13 @@ def _nas_bench_graph(name: str, columns: Mapping[str, Any]) -> Table:
     )
 
 
+PUBLISHED: tuple[tuple[str, int, Callable[[str, Mapping[str, Any]], Table]], ...] = (
+    ("cifar10_val_seeds", len(EDGE_OPERATIONS) ** len(EDGES), _nas_bench_201),
+    ("acc_s0", len(LAYERS) ** 8, _nas_bench_macro),
+    ("valid_perf", 26_206, _nas_bench_graph),
+)
+"""A column that a format is known by, how many rows it has, and what reads it."""
+
 Tree = tuple[tuple[str, "Tree"], ...]
 
 
@@ -272,32 +310,44 @@ def _own(path: Path, name: str, columns: Mapping[str, Any]) -> Table:
     seeds = [column for column in columns if column.startswith("val_")]
     if not asked or not seeds:
         raise TableError(f"{path}: columns {sorted(columns)}; allowed: at least one choice:<decision>, one val_<seed>")
-    sizes = {column: len(columns[column]) for column in columns}
-    if len(set(sizes.values())) != 1:
-        raise TableError(f"{path}: columns of lengths {sizes}; allowed: one length")
+    shapes = {column: np.shape(columns[column]) for column in columns}
+    if len(set(shapes.values())) != 1 or len(shapes[asked[0]]) != 1 or shapes[asked[0]] == (0,):
+        raise TableError(f"{path}: columns of shapes {shapes}; allowed: one value a network, in one length")
     choices = {column: _scalars(path, column, columns[column]) for column in asked}
     rows: dict[Answers, int] = {}
     for row, answers in enumerate(zip(*choices.values(), strict=True)):
         if answers in rows:
             raise TableError(f"{path}: rows {rows[answers] + 1} and {row + 1} have the same decisions {answers}")
         rows[answers] = row
+    options = {column: tuple(sorted(set(values))) for column, values in choices.items()}
+    combinations = math.prod(map(len, options.values()))
+    if len(rows) * SPARSEST < combinations:
+        raise TableError(
+            f"{path}: {len(rows)} networks of {combinations:,} combinations of their decisions; allowed: at least one "
+            f"of {SPARSEST}, for a search ends where it finds no network"
+        )
     numbers = {c: _numbers(path, c, columns[c]) for c in columns if c not in (*asked, "network")}
     validation = np.stack([numbers[column] for column in seeds], axis=1)
-    accuracies = [*seeds, *(c for c in columns if c.startswith("val@")), *(["test"] if "test" in columns else [])]
-    for column in accuracies:
-        if np.nanmax(numbers[column], initial=0.0) > 1 or np.nanmin(numbers[column], initial=0.0) < 0:
-            raise TableError(f"{path}: column {column!r} has values outside 0 to 1; allowed: accuracies as shares")
+    early_columns = [column for column in columns if column.startswith("val@")]
+    for column in numbers:
+        if column in (*early_columns, "test", "seconds") and not np.isfinite(numbers[column]).all():
+            raise TableError(f"{path}: column {column!r} has no number in some row; allowed: one in each row")
+        if column in (*seeds, *early_columns, "test"):
+            known = numbers[column][~np.isnan(numbers[column])]
+            if not ((known >= 0) & (known <= 1)).all():
+                raise TableError(f"{path}: column {column!r} has values outside 0 to 1; allowed: accuracies as shares")
+    if "seconds" in numbers and numbers["seconds"].min() < 0:
+        raise TableError(f"{path}: column 'seconds' has {numbers['seconds'].min():g}; allowed: at least 0")
     if not np.isfinite(validation).any(axis=1).all():
         raise TableError(f"{path}: a row without a number in {seeds}; allowed: at least one seed a row")
     early = {}
-    for column in columns:
-        if column.startswith("val@"):
-            if not column[4:].isdigit() or int(column[4:]) < 1:
-                raise TableError(f"{path}: column {column!r}; allowed: val@<epoch>, such as val@12")
-            early[int(column[4:])] = numbers[column]
+    for column in early_columns:
+        if not column[4:].isdigit() or int(column[4:]) < 1:
+            raise TableError(f"{path}: column {column!r}; allowed: val@<epoch>, such as val@12")
+        early[int(column[4:])] = numbers[column]
     return Table(
         name,
-        tuple((column[7:], tuple(sorted(set(values)))) for column, values in choices.items()),
+        tuple((column[7:], values) for column, values in options.items()),
         rows.get,
         validation,
         epochs=_epochs(path, numbers.get("epochs"), early),
@@ -315,7 +365,7 @@ def _epochs(path: Path, column: Floats | None, early: Mapping[int, Floats]) -> i
     found = set() if column is None else set(column.tolist())
     if not found and not early:
         return 1
-    if len(found) != 1 or not all(e == int(e) and e > max(early, default=0) for e in found):
+    if len(found) != 1 or not all(e.is_integer() and e > max(early, default=0) for e in found):
         raise TableError(
             f"{path}: column 'epochs' has {sorted(found)}; allowed: one whole number above {max(early, default=0)}"
         )
@@ -331,13 +381,15 @@ def _numbers(path: Path, column: str, values: Any) -> Floats:
 
 def _scalars(path: Path, column: str, values: Any) -> list[Scalar]:
     """Answers of a decision: numbers where all of a column are, else text."""
-    if not isinstance(values, list):
-        return list(values.tolist())
-    if "" in values:
+    found: list[Scalar] = values if isinstance(values, list) else values.tolist()
+    if "" in found:
         raise TableError(f"{path}: column {column!r} has an empty cell; allowed: an answer in each row")
-    for kind in (int, float):
-        try:
-            return [kind(value) for value in values]
-        except ValueError:
-            continue
-    return values
+    if isinstance(values, list):
+        for kind in (int, float):
+            with suppress(ValueError):
+                found = [kind(value) for value in values]
+                break
+    for answer in found:
+        if isinstance(answer, float) and not math.isfinite(answer):
+            raise TableError(f"{path}: column {column!r} has {answer}; allowed: text, and numbers that are finite")
+    return found

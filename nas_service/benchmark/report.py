@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nas_service import markdown
 from nas_service.benchmark.plot import charts
 from nas_service.benchmark.simulation import BUDGETS
 from nas_service.benchmark.statistics import capped_mean, curve, headline, paired, standard_error
@@ -41,18 +42,18 @@ OVERALL = (
 )
 EACH = (
     "Regret in points: how far the true validation accuracy of the best observed network lies below the optimum, mean "
-    "± standard error. Own choice: the same of the network that the strategy itself recommends. To the optimum, to the "
-    "top 0.1 %: networks trained until one was trained, a run that never did counts as its budget, and the share of "
-    "runs that did. Test: accuracy of the best observed. Against: mean difference of regret over equal seeds, share of "
-    "seeds that are better, ties half, and p of Wilcoxon's signed-rank test. Exact: a result is the mean of all "
-    "trainings in the table; noisy: one of them. Scores: zero-cost scores of the table are given, shuffled: those of "
-    "other networks; only strategies that look at them are run. Parallel: simulated workers, asynchronous; × serial: "
-    "mean regret as a multiple of that with one worker. Seconds: "
-    "12-epoch trainings until so many simulated seconds are over."
+    "± standard error. To the optimum, to the top 0.1 %: networks trained until one was trained, a run that never did "
+    "counts as its budget, and the share of runs that did. Test: accuracy of the best observed. Against: mean "
+    "difference of regret over equal seeds, share of seeds that are better, ties half, and p of Wilcoxon's signed-rank "
+    "test. Exact: a result is the mean of all trainings in the table; noisy: one of them. Scores: zero-cost scores of "
+    "the table are given, shuffled: those of other networks; only strategies that look at them are run. Parallel: "
+    "simulated workers, asynchronous; × serial: mean regret as a multiple of that with one worker. Seconds: 12-epoch "
+    "trainings until so many simulated seconds are over."
 )
 TIMING = (
     f"Median of {TIMED} proposals, the result of each told, after so many trials on a made-up space of 20 decisions "
-    f"with 5 options. Too slow: the results before could not be told in {LIMIT:g} s."
+    "with 5 options, with zero-cost scores for those that look at them. Too slow: the results before could not be told "
+    f"in {LIMIT:g} s."
 )
 
 Group = dict[tuple[str, str, str], list[Record]]
@@ -132,18 +133,19 @@ def _about(table: Table) -> str:
 def _overall(group: Group, names: Sequence[str], tables: Mapping[str, Table], evaluations: int) -> list[str]:
     """Headline and area under the curve, over all tables."""
     rows = []
+    spreads = {name: 100 * (table.optimum - table.median) for name, table in tables.items()}
+    spreads = {name: spread for name, spread in spreads.items() if spread > 0}  # else nothing to search for
     for mode in dict.fromkeys(mode for _, mode, _ in group):
         for name in names:
-            runs = {table: group[table, mode, name] for table in tables if (table, mode, name) in group}
-            complete = runs and len(runs) == len({t for t, m, _ in group if m == mode})
+            runs = {table: group[table, mode, name] for table in spreads if (table, mode, name) in group}
+            complete = runs and len(runs) == len({t for t, m, _ in group if m == mode and t in spreads})
             if not complete or not all(run["evaluations"] for found in runs.values() for run in found):
                 continue
             logs, areas = [], []
             for table, found in runs.items():
-                spread = 100 * (tables[table].optimum - tables[table].median)
                 points = regrets(found)
-                logs.append(headline(points[:, MAIN - 1], spread))
-                areas.append(float((points / spread).mean()))
+                logs.append(headline(points[:, MAIN - 1], spreads[table]))
+                areas.append(float((points / spreads[table]).mean()))
             milliseconds = np.median([run["overhead_ms"] for found in runs.values() for run in found])
             rows.append(
                 [mode, name, f"{np.mean(logs):.2f}", f"{np.mean(areas):.3f}", str(len(runs)), f"{milliseconds:.1f}"]
@@ -152,7 +154,7 @@ def _overall(group: Group, names: Sequence[str], tables: Mapping[str, Table], ev
     return [
         "## All tables",
         OVERALL,
-        _markdown(heading, rows),
+        markdown.table(heading, rows),
     ]
 
 
@@ -167,7 +169,6 @@ def _regret_table(chosen: Mapping[str, list[Record]], baseline: str, serial: Map
         points = regrets(runs)
         row = [name, str(len(runs))]
         row += [f"{points[:, b - 1].mean():.3f} ± {standard_error(points[:, b - 1]):.3f}" for b in budgets]
-        row.append(_recommended(runs, main))
         for key in ("optimum_at", "top_at"):
             mean, share = capped_mean([run[key] for run in runs], length)
             row.append(f"{mean:.0f} ({share:.0%})")
@@ -182,20 +183,14 @@ def _regret_table(chosen: Mapping[str, list[Record]], baseline: str, serial: Map
         row.append(f"{sum(many for many, _ in ratio) / below:.2f}" if below else "")
         row.append("" if compared is None else f"{compared.mean:+.3f}, {compared.share:.0%}, p {_p(compared.p)}")
         rows.append(row)
-    heading = ["strategy", "n", *(f"regret at {budget}" for budget in budgets), f"own choice at {main}"]
+    heading = ["strategy", "n", *(f"regret at {budget}" for budget in budgets)]
     heading += ["to the optimum", "to the top 0.1 %", f"test at {main}", "× serial", f"against {baseline} at {main}"]
-    return _markdown(heading, rows)
+    return markdown.table(heading, rows)
 
 
 def _at(runs: Sequence[Record], networks: int) -> dict[int, float]:
     """Regret by seed after so many networks."""
     return {run["seed"]: float(curve(run["regret"], run["evaluations"])[networks - 1]) for run in runs}
-
-
-def _recommended(runs: Sequence[Record], at: int) -> str:
-    """Regret of what the strategy itself recommends, where it does."""
-    found = [run["recommended"][str(at)] for run in runs if str(at) in run["recommended"]]
-    return f"{np.mean(found):.3f} ± {standard_error(found):.3f}" if found else ""
 
 
 def _seconds_table(chosen: Mapping[str, list[Record]]) -> str:
@@ -204,9 +199,13 @@ def _seconds_table(chosen: Mapping[str, list[Record]]) -> str:
     for name, runs in chosen.items():
         tests = [run["test"][str(run["trained"])] for run in runs if str(run["trained"]) in run["test"]]
         trained = np.mean([run["trained"] for run in runs])
-        accuracy = [f"{np.mean(tests):.2f}", f"{np.std(tests, ddof=1):.2f}", f"{standard_error(tests):.3f}"]
-        rows.append([name, str(len(runs)), f"{trained:.0f}", *(accuracy if len(tests) > 1 else ["", "", ""])])
-    return _markdown(["strategy", "n", "networks trained", "test accuracy", "deviation", "error of the mean"], rows)
+        row = [name, str(len(runs)), f"{trained:.0f}"]
+        row += [f"{np.mean(tests):.2f}"] if tests else [""]
+        row += [f"{np.std(tests, ddof=1):.2f}", f"{standard_error(tests):.3f}"] if len(tests) > 1 else ["", ""]
+        rows.append(row)
+    return markdown.table(
+        ["strategy", "n", "networks trained", "test accuracy", "deviation", "error of the mean"], rows
+    )
 
 
 def _timing_table(timings: Sequence[Record]) -> list[str]:
@@ -218,23 +217,16 @@ def _timing_table(timings: Sequence[Record]) -> list[str]:
     return [
         "## Seconds a proposal",
         TIMING,
-        _markdown(["strategy", *(f"trial {trial:,}" for trial in TRIALS)], rows),
+        markdown.table(["strategy", *(f"trial {trial:,}" for trial in TRIALS)], rows),
     ]
 
 
 def _published(rows: Sequence[tuple[str, str]], figure: str, source: str) -> str:
-    return f"Published ({source}):\n\n" + _markdown(["strategy", figure], rows)
+    return f"Published ({source}):\n\n" + markdown.table(["strategy", figure], rows)
 
 
 def _p(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else "< 0.001"
-
-
-def _markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; columns that are empty in all rows are left out."""
-    kept = [i for i in range(len(heading)) if any(row[i] for row in rows)]
-    lines = [heading, ["---"] * len(heading), *rows]
-    return "\n".join("| " + " | ".join(line[i] for i in kept) + " |" for line in lines)
 
 
 def write(text: str, figures: Mapping[str, str], path: Path) -> None:

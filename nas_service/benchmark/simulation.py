@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import numpy as np
 
@@ -29,7 +29,7 @@ TASK = Task((3, 32, 32), 10)
 POINTS = 100
 """Regret and accuracy are told in points: hundredths."""
 BUDGETS = (25, 50, 100, 150)
-"""Networks trained, at which what a strategy recommends is looked at."""
+"""Networks trained, at which strategies are looked at."""
 
 Scores = Literal["absent", "given", "shuffled"]
 
@@ -95,15 +95,6 @@ def space_of(table: Table) -> TableSpace:
     return SPACES_OF_TABLES.setdefault(id(table), TableSpace(table))
 
 
-@runtime_checkable
-class Recommending(Protocol):
-    """A strategy that names the best trial itself, instead of the one that was observed to be the best."""
-
-    def recommend(self) -> int | None:
-        """Number of the trial that is best by all that is known; None while there is none."""
-        ...
-
-
 @dataclass
 class Run:
     """What one simulated search found. Lists have an entry for each network trained, in the order of results."""
@@ -119,8 +110,6 @@ class Run:
     """Points that the true validation accuracy of the best observed lies below the optimum."""
     test: list[float] = field(default_factory=list)
     """Test accuracy of the best observed, in points; empty where the table has none."""
-    recommended: dict[int, int] = field(default_factory=dict)
-    """Row that the strategy itself recommends, by networks trained: at BUDGETS and at the end."""
     proposals: int = 0
     asked_scores: bool = False
     """Whether the strategy looked at zero-cost scores."""
@@ -174,14 +163,15 @@ class _Simulation:
     ) -> None:
         self._space, self._table, self._strategy, self._problem = space, space.table, strategy, problem
         self._oracle, self._run = oracle, run
-        self._running: dict[int, tuple[Question, ...]] = {}
         self._ends: list[tuple[float, int]] = []
         """(simulated second, trial) of the trials that run, a heap."""
         self._trained: dict[str, int] = {}
         """fingerprint → the trial that trained the network, or is about to."""
         self._rows: dict[int, int] = {}
         self._values: dict[int, float] = {}
-        self._waiting: dict[int, list[tuple[int, tuple[Question, ...]]]] = {}
+        self._proposed: dict[int, tuple[Question, ...]] = {}
+        """Trials that have not ended: those that run, and those that wait for one of these."""
+        self._waiting: dict[int, list[int]] = {}
         """trial → later trials of the same network, which take its result when it ends."""
         self._spent: dict[int, float] = {}
         self._now = 0.0
@@ -191,7 +181,7 @@ class _Simulation:
         found = self._run
         while len(found.rows) < evaluations:
             while (
-                len(self._running) < self._problem.parallel
+                len(self._ends) < self._problem.parallel
                 and len(self._trained) < evaluations
                 and self._free < FREE_PROPOSALS * evaluations
             ):
@@ -199,9 +189,6 @@ class _Simulation:
             if not self._ends or (seconds is not None and self._ends[0][0] > seconds):
                 break
             self._end_next()
-            if len(found.rows) in (*BUDGETS, evaluations):
-                self._recommend()
-        self._recommend()
         found.proposals = self._number
         found.overhead = [self._spent[number] for number in sorted(self._spent)]
 
@@ -209,7 +196,7 @@ class _Simulation:
         """One proposal through the chain: it runs, or it ends as a result that cost nothing."""
         number, self._number = self._number, self._number + 1
         started = time.perf_counter()
-        recorder = Recorder(self._strategy.propose(number, self._running))
+        recorder = Recorder(self._strategy.propose(number, self._proposed))
         self._space.ask(recorder)
         self._spent[number] = time.perf_counter() - started
         questions = tuple(recorder.questions)
@@ -217,14 +204,15 @@ class _Simulation:
         known = self._trained.get(network)
         if row is not None and known is None:
             self._trained[network] = number
-            self._rows[number], self._running[number] = row, questions
+            self._rows[number], self._proposed[number] = row, questions
             heapq.heappush(self._ends, (self._now + self._table.cost(row, self._problem.max_epochs), number))
             return
         self._free += 1
         if row is None:
             self._observe(ObservedTrial(number, questions, "infeasible", None, None, (1.0,)))
-        elif known in self._running:
-            self._waiting.setdefault(known, []).append((number, questions))
+        elif known in self._proposed:
+            self._proposed[number] = questions
+            self._waiting.setdefault(known, []).append(number)
         else:
             assert known is not None
             self._completed(number, questions, known)
@@ -234,9 +222,8 @@ class _Simulation:
         self._now, number = heapq.heappop(self._ends)
         row, found, table = self._rows[number], self._run, self._table
         value = self._values[number] = self._oracle(row)
-        self._completed(number, self._running.pop(number), number)
-        for later, questions in self._waiting.pop(number, []):
-            self._completed(later, questions, number)
+        for each in (number, *self._waiting.pop(number, [])):
+            self._completed(each, self._proposed.pop(each), number)
         best = row if not found.best or value > max(found.values) else found.best[-1]
         found.rows.append(row)
         found.values.append(value)
@@ -255,10 +242,3 @@ class _Simulation:
         started = time.perf_counter()
         self._strategy.observe(trial)
         self._spent[trial.number] += time.perf_counter() - started
-
-    def _recommend(self) -> None:
-        trained = len(self._run.rows)
-        if isinstance(self._strategy, Recommending) and trained and trained not in self._run.recommended:
-            number = self._strategy.recommend()
-            if number is not None:
-                self._run.recommended[trained] = self._rows[number]

@@ -1,7 +1,8 @@
 """The runs of a benchmark: which strategies, tables, modes and seeds; done over processes, kept as JSON lines.
 
 Every run is one line, written as it ends: a suite that was interrupted goes on where it stopped, and one that is asked
-for more seeds or strategies does only those. A line counts only for the code of the strategy that made it.
+for more seeds or strategies does only those. A line counts only for the table and the code of the strategy that made
+it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from nas_service.benchmark.simulation import BUDGETS, POINTS, Run, Scores, simulate
+from nas_service.benchmark.simulation import BUDGETS, Run, Scores, simulate
 from nas_service.benchmark.timing import TRIALS, seconds_per_proposal
 from nas_service.strategies import STRATEGIES
 from nas_service.strategies.protocol import StrategyEntry
@@ -30,6 +31,8 @@ from workers.tables import Table, load_table
 RUNS, TIMINGS = "runs.jsonl", "timing.jsonl"
 CHUNK = 5
 """Seeds that one process does before it answers."""
+STRATEGIES_ARE_MADE_OF = ("nas_service.strategies.", "search_spaces.choose", "workers.scores")
+"""Modules, beside the strategy's own, whose code decides what it proposes."""
 UNBOUNDED = 2_000
 """Networks at most where seconds are the budget."""
 
@@ -109,7 +112,8 @@ Record = dict[str, Any]
 
 def key_of(record: Record) -> tuple[Any, ...]:
     """What makes two runs the same."""
-    return tuple(record[name] for name in ("strategy", "code", "table", "mode", "workers", "evaluations", "seed"))
+    names = ("strategy", "code", "table", "data", "mode", "workers", "evaluations", "seed")
+    return tuple(record.get(name) for name in names)
 
 
 def run_suite(asked: Suite, folder: Path, jobs: int, tell: Callable[[str], None]) -> list[Record]:
@@ -149,7 +153,7 @@ def _belongs(record: Record, asked: Suite) -> bool:
     return (
         record["strategy"] in asked.strategies
         and record["code"] == code_of(STRATEGIES[record["strategy"]])
-        and record["table"] in [load_table(path).name for path in asked.tables]
+        and (record["table"], record.get("data")) in [(load_table(p).name, load_table(p).digest) for p in asked.tables]
         and record["mode"] in [mode.name for mode in MODES]
         and record["evaluations"] in (asked.evaluations, 0)
         and record["workers"] in (asked.workers, 1)
@@ -241,6 +245,7 @@ def _heading(strategy: str, table: Table, mode: Mode, seed: int, evaluations: in
         "strategy": strategy,
         "code": code_of(STRATEGIES[strategy]),
         "table": table.name,
+        "data": table.digest,
         "mode": mode.name,
         "workers": workers if mode.parallel else 1,
         "evaluations": evaluations if mode.seconds is None else 0,
@@ -255,9 +260,6 @@ def figures_of(run: Run, table: Table) -> Record:
         "trained": len(run.rows),
         "proposals": run.proposals,
         "regret": [[i, round(value, 5)] for i, value in changes],
-        "recommended": {
-            str(i): round(POINTS * (table.optimum - float(table.mean[row])), 5) for i, row in run.recommended.items()
-        },
         "test": {str(i): round(run.test[i - 1], 4) for i in (*BUDGETS, len(run.test)) if 0 < i <= len(run.test)},
         "optimum_at": _first(run, table, table.optimum),
         "top_at": _first(run, table, table.top),
@@ -285,7 +287,7 @@ def code_of(entry: StrategyEntry) -> str:
         if module.__name__.startswith("nas_service.benchmark"):
             continue
         names = {getattr(value, "__module__", None) or "" for value in vars(module).values()}
-        waiting += [sys.modules[name] for name in names if name.startswith("nas_service.strategies.")]
+        waiting += [sys.modules[name] for name in names if name.startswith(STRATEGIES_ARE_MADE_OF)]
     return hashlib.sha256("".join(texts[name] for name in sorted(texts)).encode()).hexdigest()[:8]
 
 

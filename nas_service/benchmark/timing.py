@@ -19,14 +19,12 @@ TIMED = 9
 """Proposals that the median is taken of, each with its result told."""
 LIMIT = 120.0
 """Seconds after which the results before the timed proposals are too many to be told."""
-NETWORK = Architecture(TASK, (Node("classifier", (0,)),))
 
 
 def ask(choose: Choose) -> Architecture:
-    """A made-up space of 5^20 samples; strategies look at decisions only."""
-    for i in range(DECISIONS):
-        choose(f"decision{i}", OPTIONS)
-    return NETWORK
+    """A made-up space of 5^20 samples; its network has the answers for a name."""
+    answers = "".join(str(choose(f"decision{i}", OPTIONS)) for i in range(DECISIONS))
+    return Architecture(TASK, (Node("sample", (0,), {"answers": answers}),))
 
 
 def seconds_per_proposal(entry: StrategyEntry, trial: int, seed: int = 0) -> float | None:
@@ -34,12 +32,17 @@ def seconds_per_proposal(entry: StrategyEntry, trial: int, seed: int = 0) -> flo
     the trials before could not be told within LIMIT.
 
     The trials before are random samples of a space of 20 decisions with 5 options, each option worth something, each
-    pair of neighbours too.
+    pair of neighbours too. There are zero-cost scores for those that look at them, one of which tells something.
     """
     rng = random.Random(seed)
     worth = [[rng.gauss(0, 1) for _ in OPTIONS] for _ in range(DECISIONS)]
     together = [[[rng.gauss(0, 0.7) for _ in OPTIONS] for _ in OPTIONS] for _ in range(DECISIONS - 1)]
-    strategy = entry.make(entry.config(), Problem(ask, (ACCURACY,), seed, trial + TIMED, 1))
+
+    def scores(architecture: Architecture) -> dict[str, float]:
+        answers = str(architecture.nodes[0].args["answers"])
+        return {"synflow": sum(worth[i][int(a)] for i, a in enumerate(answers)), "params": float(int(answers) % 997)}
+
+    strategy = entry.make(entry.config(), Problem(ask, (ACCURACY,), seed, trial + TIMED, 1, scores))
 
     def result(number: int, recorder: Recorder) -> ObservedTrial:
         answers = [OPTIONS.index(int(question.answer)) for question in recorder.questions]

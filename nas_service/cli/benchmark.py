@@ -40,9 +40,11 @@ def benchmark(**options: Any) -> None:
     _known("modes", options["modes"], [mode.name for mode in MODES])
     try:
         paths = find_tables(options["tables"])
-        tables = {table.name: table for table in map(load_table, paths)}
+        tables = {load_table(path).name: load_table(path) for path in paths}
     except TableError as error:
         raise click.UsageError(str(error)) from error
+    if len(tables) != len(paths):
+        raise click.UsageError(f"--tables: files {[path.name for path in paths]}; allowed: names that differ")
     out = options["out"]
     asked = suite(options["suite"], paths, strategies, options["modes"], options["seeds"], options["workers"])
     jobs = options["jobs"] or os.cpu_count() or 1

@@ -27,6 +27,8 @@ def replay(context: click.Context, search_id: str, against: str | None) -> None:
     """
     with connect(context) as client:
         original = client.search(search_id)
+        if original["state"] not in ("succeeded", "failed"):
+            raise click.UsageError(f"search {search_id} is {original['state']}; allowed: one that succeeded or failed")
         if against is None:
             again = client.submit({**original["request"], "reuse": within(original["request"]["reuse"])})["id"]
             click.echo(f"replaying search {search_id} as {again} …", err=True)

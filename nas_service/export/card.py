@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 from nas_service.export.content import FormatReport, PackageContent
+from nas_service.markdown import table
 
 NETWORKS = {
     "classification": "An image classifier for {} classes",
@@ -55,11 +56,6 @@ def plain(text: str) -> str:
     return "".join(f"\\{c}" if c in "\\`*_[]<>#|" else c for c in line)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [" | ".join(head), " | ".join("---" for _ in head), *(" | ".join(row) for row in rows)]
-    return "\n".join(f"| {line} |" for line in lines)
-
-
 def _summary(content: PackageContent) -> str:
     task = content.architecture.task
     shape = " x ".join(map(str, content.data.input_shape))
@@ -105,12 +101,12 @@ def _quality(content: PackageContent) -> str:
         rows.append([f"validation {metric}", percent(mean), spread])
     if content.test_score is not None:
         rows.append([f"test {metric}", percent(content.test_score), "measured once, after the search"])
-    return "" if not rows else "## Quality\n\n" + _table(["metric", "value", "remarks"], rows)
+    return "" if not rows else "## Quality\n\n" + table(["metric", "value", "remarks"], rows)
 
 
 def _costs(content: PackageContent) -> str:
     rows = [[plain(name), number(value)] for name, value in content.costs.items() if value is not None]
-    parts = [] if not rows else ["## Costs\n\n" + _table(["cost", "value"], rows)]
+    parts = [] if not rows else ["## Costs\n\n" + table(["cost", "value"], rows)]
     if content.latency:
         timed = [
             [
@@ -122,7 +118,7 @@ def _costs(content: PackageContent) -> str:
             for entry in content.latency
         ]
         head = ["device", "batch size", "median latency [ms]", "interquartile range [ms]"]
-        parts.append("## Latency\n\n" + _table(head, timed))
+        parts.append("## Latency\n\n" + table(head, timed))
     return "\n\n".join(parts)
 
 
@@ -141,7 +137,7 @@ def _files(formats: Sequence[FormatReport]) -> str:
         ]
         for report in formats
     ]
-    return "## Formats\n\n" + _table(["file", "there", "remarks"], rows)
+    return "## Formats\n\n" + table(["file", "there", "remarks"], rows)
 
 
 def _data(content: PackageContent) -> str:

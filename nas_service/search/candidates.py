@@ -18,15 +18,15 @@ from nas_service.database.tables import TRIAL_ENDED, ArchitectureRow, StrategySn
 from nas_service.search.ledger import Ending, Ledger
 from nas_service.search.mirror import Mirror
 from nas_service.search.plan import Plan, network_costs
-from nas_service.search.ranking import losses, pareto_front
+from nas_service.search.ranking import pareto_front
 from nas_service.search.scoring import Scorer, Screen
 from nas_service.search.source import Control, Nothing, figures_of, weights_of
 from nas_service.settings import Settings
-from nas_service.strategies.merit import feasible
+from nas_service.strategies.merit import feasible, turned
 from nas_service.strategies.protocol import Inheriting, ObservedTrial, Proposed
-from search_spaces.architecture import Architecture, ArchitectureError
+from search_spaces.architecture import Architecture, Node
 from search_spaces.build import walk
-from search_spaces.choose import Question, Recorder, SpaceError, replay
+from search_spaces.choose import Choose, Question, Recorder, replay
 from workers.assignment import Assignment, Failure, ParentWeights
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ FREE_PROPOSALS = 20
 WEIGHTS_KEPT = 5
 """Trials whose weights are kept while the search runs; where children inherit, as many as can be parents."""
 SNAPSHOT_EVERY = 10
+"""Results between two snapshots of the strategy, at least; and at least a tenth of all, for a snapshot holds them."""
 SCORED_UNTOLD = 25
 """Networks that are scored for one proposal before the search says so, and again after as many."""
 
@@ -70,7 +71,7 @@ class Candidates:
         self._scored = 0
         """Networks whose scores were computed for the present proposal."""
         scored = plan.task.kind == "classification" and plan.table is None  # a table says nothing about untrained ones
-        problem = replace(plan.problem, scores=self._scorer) if scored else plan.problem
+        problem = replace(plan.problem, ask=self._asked, scores=self._scorer if scored else None)
         self._strategy = plan.strategy.make(plan.strategy_config, problem)
         self._screen = Screen(plan.request.screen, plan.ask, self._scorer) if plan.request.screen else None
         self._running: dict[int, Running] = {}
@@ -89,7 +90,7 @@ class Candidates:
         self._dropped: list[str] = []
         self._kept: list[tuple[bool, tuple[float, ...], int, str]] = []
         """(infeasible, losses, trial, path) of the weights that are kept."""
-        self._counted = self._free = self._next_number = self._observed = 0
+        self._counted = self._free = self._next_number = self._observed = self._snapshot_at = 0
         self._rebuild()
 
     # -- rebuilding ------------------------------------------------------------------------------------------------
@@ -101,18 +102,18 @@ class Candidates:
             trials = list(session.scalars(sa.select(Trial).where(Trial.search_id == search_id).order_by(Trial.number)))
             snapshots = sa.select(StrategySnapshot).where(StrategySnapshot.search_id == search_id)
             snapshot = session.scalars(snapshots.order_by(StrategySnapshot.observed.desc())).first()
-        restored = 0
+        for trial in trials:
+            if trial.fingerprint:
+                self._scorer.learn(trial.fingerprint, trial.metrics)
         if snapshot is not None:
             self._strategy.restore(dict(snapshot.snapshot))
-            restored = snapshot.observed
+            self._snapshot_at = snapshot.observed
         for trial in sorted((t for t in trials if t.observed_as), key=lambda t: t.observed_as or 0):
-            if (trial.observed_as or 0) > restored and not self._given(trial.number):
+            if (trial.observed_as or 0) > self._snapshot_at and not self._given(trial.number):
                 self._strategy.observe(_observed(trial))
             self._observed = max(self._observed, trial.observed_as or 0)
         for trial in trials:
             self._questions[trial.number] = _questions(trial.questions)
-            if trial.fingerprint:
-                self._scorer.learn(trial.fingerprint, trial.metrics)
             if trial.metrics.get("parent_trial") is not None:
                 self._parents[trial.number] = int(trial.metrics["parent_trial"])
             if trial.fingerprint and trial.state not in ("infeasible", "cancelled") and not trial.reused_from:
@@ -134,6 +135,7 @@ class Candidates:
         for first in [number for number in self._waiting if number in ended]:
             for number in self._waiting.pop(first):
                 self._copy(number, search_id, first, counted=False)
+        self._scores_done()
 
     @property
     def finished(self) -> bool:
@@ -172,9 +174,7 @@ class Candidates:
         if given is None and self._screen:
             running = self._screen.proposal(self._strategy, number, running, self._unwanted)
         recorder = Recorder(replay({}) if given else self._strategy.propose(number, running))
-        if self._scored >= SCORED_UNTOLD:
-            self._ledger.set_reason("")
-        self._scored = 0
+        self._scores_done()
         if given is None and isinstance(self._strategy, Inheriting):
             parent = self._strategy.parent(number, running)
             if parent is not None:
@@ -182,7 +182,7 @@ class Candidates:
         try:
             looked_into = walk(given or self._plan.ask(recorder))
             architecture, figures = looked_into.architecture, network_costs(looked_into)
-        except (ArchitectureError, SpaceError, ValueError, RuntimeError) as error:
+        except Exception as error:  # a space or a block of a plug-in may raise anything
             self._record(number, recorder, None, None, {})
             self._counted += 1
             failure = Failure(
@@ -217,6 +217,19 @@ class Candidates:
             self._ready[number] = (architecture.to_json(), figures | self._scorer.told(fingerprint))
             self._queue.append(number)
 
+    def _asked(self, choose: Choose) -> Architecture:
+        """What strategies ask. Where the space raises they get a network that cannot be built: the chain asks again
+        when such answers are proposed, and records what was raised as the end of that trial."""
+        try:
+            return self._plan.ask(choose)
+        except Exception:  # a space of a plug-in may raise anything
+            return Architecture(self._plan.task, (Node("none: the space raised", (0,)),))
+
+    def _scores_done(self) -> None:
+        if self._scored >= SCORED_UNTOLD:
+            self._ledger.set_reason("")
+        self._scored = 0
+
     def _tell_scored(self) -> None:
         """Hundreds of networks take a strategy minutes, in which nothing else happens: say so."""
         self._scored += 1
@@ -234,8 +247,9 @@ class Candidates:
 
     @property
     def _proposed(self) -> dict[int, tuple[Question, ...]]:
-        """Trials of the strategy that run or wait for a worker, by number."""
-        return {n: self._questions[n] for n in sorted([*self._running, *self._queue]) if self._given(n) is None}
+        """Trials of the strategy that have not ended, by number: they run, or wait for a worker or for one of these."""
+        open_trials = {*self._running, *self._queue}.union(*self._waiting.values())
+        return {n: self._questions[n] for n in sorted(open_trials) if self._given(n) is None}
 
     def _given(self, number: int) -> Architecture | None:
         """The network that the request gives for a trial: no decision led to it, so no strategy learns from it."""
@@ -272,6 +286,7 @@ class Candidates:
                     Trial.evaluation_key == key, Trial.state == "completed", Trial.search_id != self._ledger.search_id
                 )
                 .where(Trial.reused_from.is_(None))
+                .order_by(Trial.search_id, Trial.number)
                 .limit(1)
             ).first()
         return (str(row[0]), int(row[1])) if row else None
@@ -429,7 +444,8 @@ class Candidates:
             )
             figures = None if self._given(number) else self._strategy.observe(trial)
             self._observed += 1
-            snapshot = deepcopy(self._strategy.snapshot()) if self._observed % SNAPSHOT_EVERY == 0 else None
+            if self._observed - self._snapshot_at >= max(SNAPSHOT_EVERY, self._observed // 10):
+                snapshot, self._snapshot_at = deepcopy(self._strategy.snapshot()), self._observed
         self._ledger.end_trial(number, ending, figures, snapshot)
         self._mirror.ended(number, self._questions[number], ending)
         for waiting in self._waiting.pop(number, []):
@@ -439,7 +455,7 @@ class Candidates:
         self, number: int, values: list[float] | None, violations: list[float] | None, path: str
     ) -> None:
         self._kept.append(
-            (not feasible(violations), losses(values or (), self._plan.objectives) if values else (), number, path)
+            (not feasible(violations), turned(values or (), self._plan.objectives) if values else (), number, path)
         )
 
     def _drop_weights(self) -> None:

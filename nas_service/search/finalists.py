@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -162,7 +163,7 @@ def choose_winner(plan: Plan, database: Database, search_id: str) -> Winner | No
     def merit(number: int) -> tuple[float, int]:
         values = [wanted.value({**costs.get(number, {}), **f.metrics}) for f in groups[number]]
         known = [v for v in values if v is not None]
-        return (sign * statistics.fmean(known) if known else 0.0, -rank.get(number, 0))
+        return (sign * statistics.fmean(known) if known else -math.inf, -rank.get(number, 0))
 
     if groups:
         number = max(groups, key=merit)

@@ -8,13 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from nas_service.database.tables import Trial
-from nas_service.strategies.merit import feasible
+from nas_service.strategies.merit import feasible, turned
 from nas_service.strategies.protocol import Objective
-
-
-def losses(values: Sequence[float], objectives: Sequence[Objective]) -> tuple[float, ...]:
-    """Objective values turned so that less is better."""
-    return tuple(-v if o.direction == "maximize" else v for v, o in zip(values, objectives, strict=True))
 
 
 def dominates(one: Sequence[float], two: Sequence[float]) -> bool:
@@ -38,18 +33,17 @@ def pareto_front(points: Sequence[Sequence[float]]) -> list[int]:
 def hypervolume(points: Sequence[Sequence[float]]) -> float:
     """Volume that points dominate in the unit box, less is better; coordinates above 1 count as 1. 0 to 1.
 
-    By slices along the last coordinate, the front of each sliced again (While et al. 2006, hypervolume by slicing).
+    By slices along the last coordinate of the front, each sliced again (While et al. 2006, hypervolume by slicing).
     """
-    inside = [tuple(min(1.0, value) for value in point) for point in points]
+    inside = [tuple(min(1.0, value) for value in points[i]) for i in pareto_front(points)]
     if not inside:
         return 0.0
     if len(inside[0]) == 1:
-        return 1.0 - min(point[0] for point in inside)
+        return 1.0 - inside[0][0]
     levels = sorted({point[-1] for point in inside if point[-1] < 1.0})
     total = 0.0
     for low, high in zip(levels, [*levels[1:], 1.0], strict=True):
-        below = [point[:-1] for point in inside if point[-1] <= low]
-        total += (high - low) * hypervolume([below[i] for i in pareto_front(below)])
+        total += (high - low) * hypervolume([point[:-1] for point in inside if point[-1] <= low])
     return total
 
 
@@ -83,7 +77,7 @@ def best_first(session: Session, search_id: str, objectives: Sequence[Objective]
         if trial.fingerprint not in seen:
             seen.add(trial.fingerprint)
             trials.append(trial)
-    points = [losses(trial.values or (), objectives) for trial in trials]
+    points = [turned(trial.values or (), objectives) for trial in trials]
     front = set(pareto_front(points))
     order = sorted(range(len(trials)), key=lambda i: (i not in front, points[i], trials[i].number))
     return [trials[i] for i in order]

@@ -1,6 +1,7 @@
 """How much to believe of a search: baseline, noise, rank correlation, importance of decisions, what it cost.
 
-Everything is worked out from recorded rows, in milliseconds, with a fixed seed: asked twice, it answers the same.
+Everything is worked out from recorded rows, with a fixed seed: asked twice, it answers the same. Seconds for 10,000
+trials.
 """
 
 from __future__ import annotations
@@ -8,30 +9,31 @@ from __future__ import annotations
 import math
 import statistics
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import optuna
 import sqlalchemy as sa
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy.orm import Session
 
 from nas_service.database.tables import Event, Finalist, Measurement, Search, Trial
-from nas_service.search.ranking import hypervolume, knee, losses, pareto_front, scaled
+from nas_service.search.ranking import hypervolume, knee, pareto_front, scaled
 from nas_service.search.request import ObjectiveSpec
 from nas_service.search.status import objectives_of, score_of
 from nas_service.strategies import STRATEGIES
-from nas_service.strategies.merit import feasible
+from nas_service.strategies.merit import feasible, turned
 from nas_service.strategies.optuna_sampler import parameters
 from nas_service.strategies.protocol import Objective
 from search_spaces.choose import Question
+from workers.scores import PREFIX
 
 Floats = npt.NDArray[np.float64]
 
 RESAMPLES = 2000
+"""Of a bootstrap; fewer where there are more than 1,000 values (see ``resamples``)."""
 FEWEST_RANDOM = 5
 """Random trials below which there is no baseline."""
 FEWEST_FOR_IMPORTANCE = 10
@@ -47,7 +49,7 @@ class Interval(BaseModel):
 
 
 class Best(BaseModel):
-    """Best value of the first objective after so many results, as observed."""
+    """Best value of the first objective after so many results, as observed, of the trials that completed."""
 
     results: int
     value: float
@@ -143,11 +145,13 @@ def report(session: Session, search: Search) -> Report:
     trials = list(session.scalars(sa.select(Trial).where(Trial.search_id == search.id).order_by(Trial.observed_as)))
     finals = list(session.scalars(sa.select(Finalist).where(Finalist.search_id == search.id)))
     objective, score = objectives_of(search)[0], score_of(search, trials)
-    wishes = search.request["objectives"][0].get("soft")
+    wanted = ObjectiveSpec.model_validate(search.request["objectives"][0])
     notes: list[str] = []
     results = [trial for trial in trials if _has_result(trial)]
-    values = np.array([(trial.values or [math.nan])[0] for trial in results])
-    groups = _groups(finals, score)
+    values = _values(results, wanted)
+    costs = {trial.number: trial.metrics for trial in trials}
+    groups = _groups(finals, lambda row: row.metrics.get(score))
+    merits = _groups(finals, lambda row: wanted.value({**costs.get(row.number, {}), **row.metrics}))
     spreads = [
         FinalistSpread(trial=n, seeds=len(v), mean=statistics.fmean(v), sd=statistics.stdev(v) if len(v) > 1 else None)
         for n, v in sorted(groups.items())
@@ -160,7 +164,9 @@ def report(session: Session, search: Search) -> Report:
         baseline=_baseline(session, search, results, values, objective, notes),
         finalists=spreads,
         finalists_metric=score,
-        noise=_noise(values if objective.metric == score and not wishes else None, score, groups, notes),
+        noise=_noise(
+            values if objective.metric == score and not wanted.soft else None, groups, merits, objective, notes
+        ),
         search_against_full_training=_fidelity(trials, groups, score, notes),
         early_against_late=_early(session, search, results, score),
         tradeoff=_tradeoff(results, objectives_of(search)),
@@ -173,34 +179,55 @@ def report(session: Session, search: Search) -> Report:
 
 
 def _has_result(trial: Trial) -> bool:
+    """Whether a trial gave a result of its own: what was taken from an earlier search counts, a repeat does not."""
     kept = trial.state in ("completed", "pruned") and bool(trial.values) and feasible(trial.violations)
-    return kept and not trial.reused_from
+    return kept and (not trial.reused_from or trial.reused_from[0] != trial.search_id)
 
 
-def _groups(finals: Sequence[Finalist], score: str) -> dict[int, list[float]]:
-    """Scores of the full trainings by trial."""
+def _values(results: Sequence[Trial], wanted: ObjectiveSpec) -> Floats:
+    """Value of each trial, NaN for one that did not complete: it is a result, but cannot be the best."""
+    found = [wanted.value(trial.metrics) if trial.state == "completed" else None for trial in results]
+    return np.array([math.nan if value is None else value for value in found])
+
+
+def _groups(finals: Sequence[Finalist], figure: Callable[[Finalist], float | None]) -> dict[int, list[float]]:
+    """A figure of the full trainings that completed and have it, by trial."""
     groups: dict[int, list[float]] = {}
     for row in finals:
-        if row.state == "completed" and row.metrics.get(score) is not None:
-            groups.setdefault(row.number, []).append(float(row.metrics[score]))
+        if row.state == "completed" and (value := figure(row)) is not None:
+            groups.setdefault(row.number, []).append(float(value))
     return groups
 
 
 def _best(values: Floats, objective: Objective) -> float:
-    return float(values.max() if objective.direction == "maximize" else values.min())
+    """NaN where none is known."""
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return math.nan
+    return float(known.max() if objective.direction == "maximize" else known.min())
 
 
 def _best_so_far(values: Floats, objective: Objective) -> list[Best]:
     budgets = sorted({n for n in (*BUDGETS, len(values)) if 0 < n <= len(values)})
-    return [Best(results=n, value=_best(values[:n], objective)) for n in budgets]
+    found = [Best(results=n, value=_best(values[:n], objective)) for n in budgets]
+    return [best for best in found if not math.isnan(best.value)]
+
+
+def resamples(values: int) -> int:
+    """Resamples of so many values."""
+    return min(RESAMPLES, max(RESAMPLES // 10, RESAMPLES * 1000 // max(values, 1)))
 
 
 def _baseline(
     session: Session, search: Search, results: list[Trial], values: Floats, objective: Objective, notes: list[str]
 ) -> Baseline | None:
-    """Best of as many draws from random trials: those of this search's start, or of random searches like it."""
-    sample, source = _random_values(session, search, results)
-    if len(sample) < FEWEST_RANDOM or not len(values):
+    """Best of as many draws from random trials: those of this search's start, or of random searches like it.
+
+    Draws that did not complete count as the worst of those that did.
+    """
+    sample, source = _random_values(session, search, results, values)
+    completed = sample[np.isfinite(sample)]
+    if len(sample) < FEWEST_RANDOM or not len(completed) or not np.isfinite(values).any():
         notes.append(
             f"no random baseline: {len(sample)} random trials of such trainings are known, {FEWEST_RANDOM} are needed; "
             "run the same request with the strategy random to have them"
@@ -211,9 +238,10 @@ def _baseline(
             f"the random baseline is estimated from {len(sample)} trials for {len(values)} results: it can be too low"
         )
     sign = 1.0 if objective.direction == "maximize" else -1.0
-    ordered = np.sort(sign * sample)
+    ordered = np.sort(np.nan_to_num(sign * sample, nan=float((sign * completed).min())))
     rng = np.random.default_rng(0)
-    draws = np.array([expected_best(np.sort(rng.choice(ordered, len(ordered))), len(values)) for _ in range(RESAMPLES)])
+    again = (np.sort(rng.choice(ordered, len(ordered))) for _ in range(resamples(len(ordered))))
+    draws = [expected_best(drawn, len(values)) for drawn in again]
     low, high = np.quantile(draws, [0.025, 0.975])
     expected, reached = expected_best(ordered, len(values)), sign * _best(values, objective)
     chance = 1 - float(np.mean(ordered < reached)) ** len(values)
@@ -236,63 +264,86 @@ def expected_best(ordered: Floats, draws: int) -> float:
     return float(np.sum(ordered * np.diff(steps)))
 
 
-def _random_values(session: Session, search: Search, results: list[Trial]) -> tuple[Floats, str]:
+def _random_values(session: Session, search: Search, results: list[Trial], values: Floats) -> tuple[Floats, str]:
     """Values of random trials with such trainings, and where they come from."""
-    request = search.request
-    alike = ("dataset", "space", "recipe", "scheduler", "evaluator")
-    known: list[float] = []
-    others = sa.select(Search).where(Search.id != search.id)
+    alike = ("dataset", "space", "recipe", "scheduler", "evaluator", "constraints", "rules")
     searches = [
         other
-        for other in session.scalars(others)
+        for other in session.scalars(sa.select(Search).where(Search.id != search.id))
         if other.request["strategy"].get("name") == "random"
-        and all(other.request.get(part) == request.get(part) for part in alike)
+        and all((other.request.get(part) or None) == (search.request.get(part) or None) for part in alike)
     ]
+    wanted = ObjectiveSpec.model_validate(search.request["objectives"][0])
+    ids = {other.id for other in searches}
+    known: list[Floats] = []
     for other in searches:
-        rows = session.scalars(sa.select(Trial).where(Trial.search_id == other.id))
-        wanted = ObjectiveSpec.model_validate(request["objectives"][0])
-        known += [v for trial in rows if _has_result(trial) and (v := wanted.value(trial.metrics)) is not None]
-    if known:
-        return np.array(known), f"{len(searches)} random searches with the same data, space and training"
-    first = _random_first(request["strategy"], len(results))
-    own = [float((t.values or [math.nan])[0]) for t in results if t.number < first]
-    return np.array(own), "the random trials of this search"
+        first, last = _random_numbers(other, scored=False)
+        drawn = [
+            trial
+            for trial in session.scalars(sa.select(Trial).where(Trial.search_id == other.id))
+            if first <= trial.number < last
+            and _has_result(trial)
+            and not (trial.reused_from and trial.reused_from[0] in ids)  # else that training counts twice
+        ]
+        known += [_values(drawn, wanted)] if drawn else []
+    if known and np.isfinite(np.concatenate(known)).any():
+        return np.concatenate(known), f"{len(known)} random searches with the same data, space and training"
+    scored = any(name.startswith(PREFIX) for trial in results for name in trial.metrics)
+    first, last = _random_numbers(search, scored)
+    own = [first <= trial.number < last for trial in results]
+    return values[np.array(own, dtype=bool)], "the random trials of this search"
 
 
-def _random_first(strategy: dict[str, Any], count: int) -> int:
-    """Trials that a strategy proposes at random before it has learnt anything."""
-    name = str(strategy.get("name"))
-    if name == "random":
-        return count + 10**9
-    entry = STRATEGIES.get(name)
-    if entry is None:
-        return 0
-    config = entry.config.model_validate({k: v for k, v in strategy.items() if k != "name"})
-    fields = ("startup_trials", "population", "initial", "window")
-    return next((int(value) for field in fields if isinstance(value := getattr(config, field, None), int)), 0)
+def _random_numbers(search: Search, scored: bool) -> tuple[int, int]:
+    """Numbers, from the first to before the last, of the trials that a search draws at random: after the networks that
+    it was given, none where a screen picks among several."""
+    strategy, first = search.request["strategy"], len(search.request.get("first") or ())
+    entry = STRATEGIES.get(str(strategy.get("name")))
+    if entry is None or search.request.get("screen"):
+        return 0, 0
+    try:
+        config = entry.config.model_validate({k: v for k, v in strategy.items() if k != "name"})
+    except ValidationError:  # stored by a version with other options
+        return 0, 0
+    return first, config.at_random(int(search.request["budget"]["max_trials"]), scored)
 
 
-def _noise(values: Floats | None, score: str, groups: dict[int, list[float]], notes: list[str]) -> Noise | None:
-    several = [v for v in groups.values() if len(v) > 1]
-    if not several:
+def _noise(
+    values: Floats | None,
+    groups: Mapping[int, list[float]],
+    merits: Mapping[int, list[float]],
+    objective: Objective,
+    notes: list[str],
+) -> Noise | None:
+    """``values`` of the search and ``groups`` of full trainings are scores; ``merits`` are what decides who wins."""
+    if not any(len(v) > 1 for v in groups.values()):
         notes.append("how much a seed changes is not known: no finalist was trained with more than one seed")
         return None
-    freedom = sum(len(v) - 1 for v in several)
-    sd = math.sqrt(sum(statistics.variance(v) * (len(v) - 1) for v in several) / freedom)
+    sd = pooled_deviation(groups)
     rng = np.random.default_rng(0)
+    sign = 1.0 if objective.direction == "maximize" else -1.0
     changes = None
-    if len(groups) > 1:
-        means = np.array([statistics.fmean(v) for v in groups.values()])
-        errors = np.array([sd / math.sqrt(len(v)) for v in groups.values()])
+    if len(merits) > 1:
+        means = sign * np.array([statistics.fmean(v) for v in merits.values()])
+        errors = pooled_deviation(merits) / np.sqrt([len(v) for v in merits.values()])
         again = means + errors * rng.standard_normal((RESAMPLES, len(means)))
-        sign = -1.0 if score.endswith("loss") else 1.0
-        changes = float(np.mean(np.argmax(sign * again, axis=1) != np.argmax(sign * means)))
+        changes = float(np.mean(np.argmax(again, axis=1) != np.argmax(means)))
     optimism = None
-    if values is not None and len(values):
-        noisy = values + sd * rng.standard_normal((RESAMPLES, len(values)))
-        picked = np.argmax(noisy, axis=1)
-        optimism = float(np.mean(noisy.max(axis=1) - values[picked]))
+    if values is not None and np.isfinite(values).any():
+        known = sign * values[np.isfinite(values)]
+        gains = []
+        for _ in range(resamples(len(known))):
+            noise = sd * rng.standard_normal(len(known))
+            gains.append(noise[np.argmax(known + noise)])
+        optimism = float(np.mean(gains))
     return Noise(sd=sd, winner_changes=changes, optimism=optimism)
+
+
+def pooled_deviation(groups: Mapping[int, list[float]]) -> float:
+    """Standard deviation within the groups; 0 where none has two members."""
+    several = [v for v in groups.values() if len(v) > 1]
+    freedom = sum(len(v) - 1 for v in several)
+    return math.sqrt(sum(statistics.variance(v) * (len(v) - 1) for v in several) / freedom) if freedom else 0.0
 
 
 def _fidelity(trials: list[Trial], groups: dict[int, list[float]], score: str, notes: list[str]) -> Correlation | None:
@@ -333,7 +384,7 @@ def correlation(pairs: Sequence[tuple[float, float]]) -> Correlation | None:
         return None
     rng = np.random.default_rng(0)
     again = []
-    for _ in range(RESAMPLES // 4):
+    for _ in range(resamples(len(table)) // 4):
         drawn = table[rng.integers(0, len(table), len(table))]
         tau = float(kendalltau(drawn[:, 0], drawn[:, 1]).statistic)
         if not math.isnan(tau):
@@ -346,7 +397,7 @@ def _tradeoff(results: list[Trial], objectives: Sequence[Objective]) -> Tradeoff
     done = [trial for trial in results if trial.state == "completed"]
     if len(objectives) < 2 or not done:
         return None
-    points = [losses(trial.values or (), objectives) for trial in done]
+    points = [turned(trial.values or (), objectives) for trial in done]
     places = scaled(points)
     budgets = sorted({n for n in (*BUDGETS, len(done)) if n <= len(done)})
     return Tradeoff(
@@ -390,14 +441,17 @@ def _importance(results: list[Trial], objective: Objective, notes: list[str]) ->
 
 
 def _test(session: Session, search: Search) -> TestReading:
-    events = list(session.scalars(sa.select(Event).where(Event.search_id == search.id).order_by(Event.number)))
-    readings = [event.number for event in events if event.kind == "test_evaluated"]
-    training = [event.number for event in events if event.kind.startswith(("trial_", "finalist_"))]
+    mine = (Event.search_id == search.id,)
+    read, reading = session.execute(
+        sa.select(sa.func.count(), sa.func.min(Event.number)).where(*mine, Event.kind == "test_evaluated")
+    ).one()
+    training = sa.or_(Event.kind.startswith("trial_"), Event.kind.startswith("finalist_"))
+    last = session.scalar(sa.select(sa.func.max(Event.number)).where(*mine, training))
     return TestReading(
-        readings=len(readings),
-        event=readings[0] if readings else None,
-        last_training_event=max(training, default=None),
-        after_all_training=readings[0] > max(training, default=0) if readings else None,
+        readings=read,
+        event=reading,
+        last_training_event=last,
+        after_all_training=None if reading is None else reading > (last or 0),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nas_service.markdown import table
 from nas_service.search.report import Correlation, Interval, Report
 
 
@@ -89,9 +90,3 @@ def interval(found: Interval) -> str:
 
 def correlation(found: Correlation) -> str:
     return f"Kendall's τ = {found.tau.value:.2f} ({found.tau.low:.2f} to {found.tau.high:.2f}; {found.pairs} pairs)"
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in lines)

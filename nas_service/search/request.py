@@ -60,8 +60,8 @@ class SoftTarget(Strict):
     side: Literal["both", "above"] = Field("both", description="both: being below the target pays; above: it does not")
 
     def factor(self, cost: float) -> float:
-        """What the objective is multiplied by. ``cost`` of 0 counts as the smallest that there is."""
-        share = max(cost, 1e-9) / self.target
+        """What the objective is multiplied by. ``cost`` counts as within a millionth and a million times the target."""
+        share = min(max(cost / self.target, 1e-6), 1e6)
         return float(share**self.exponent) if self.side == "both" or share > 1 else 1.0
 
 

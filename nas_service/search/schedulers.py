@@ -131,13 +131,16 @@ class Median(Curves):
 
     OTHERS = 3
 
+    def __init__(self, spec: SchedulerSpec, objective: Objective) -> None:
+        super().__init__(spec, objective)
+        self._means: dict[int, dict[str, float]] = {}
+        """Running means by epoch and candidate."""
+
     def _hopeless(self, key: str, epoch: int) -> bool:
-        means = [
-            statistics.fmean(value for at, value in curve.items() if at <= epoch)
-            for other, curve in self._curves.items()
-            if other != key and max(curve) >= epoch
-        ]
-        return len(means) >= self.OTHERS and max(self._curves[key].values()) < statistics.median(means)
+        curve, means = self._curves[key], self._means.setdefault(epoch, {})
+        means[key] = statistics.fmean(value for at, value in curve.items() if at <= epoch)
+        others = [mean for other, mean in means.items() if other != key]
+        return len(others) >= self.OTHERS and max(curve.values()) < statistics.median(others)
 
 
 class Extrapolation(Curves):
@@ -152,18 +155,27 @@ class Extrapolation(Curves):
     DEVIATIONS = 2.0
     EXPONENTS = tuple(0.25 * i for i in range(1, 13))
 
+    def __init__(self, spec: SchedulerSpec, objective: Objective) -> None:
+        super().__init__(spec, objective)
+        self._best = -math.inf
+        """Best value of those that ran to their end."""
+
     def decides(self, epoch: int) -> bool:
         return super().decides(epoch) and epoch > self.POINTS
 
+    def stops(self, key: str, report: Mapping[str, Any]) -> bool:
+        stopped = super().stops(key, report)
+        curve = self._curves.get(key, {})
+        if self._spec.max_epochs in curve:
+            self._best = max(self._best, *curve.values())
+        return stopped
+
     def _hopeless(self, key: str, epoch: int) -> bool:
-        full = [max(curve.values()) for curve in self._curves.values() if max(curve) >= self._spec.max_epochs]
-        if not full:
-            return False
         epochs, values = zip(*sorted(self._curves[key].items())[1:], strict=True)
         if len(epochs) < self.POINTS:
             return False
         predicted, deviation = extrapolated(epochs, values, self._spec.max_epochs, self.EXPONENTS)
-        return bool(max(predicted + self.DEVIATIONS * deviation, *values) < max(full))
+        return bool(max(predicted + self.DEVIATIONS * deviation, *values) < self._best)
 
 
 def extrapolated(

@@ -8,16 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 
 from nas_service.search.request import ScreenSpec
 from nas_service.strategies.protocol import Proposed, Strategy
-from search_spaces.architecture import Architecture, ArchitectureError
-from search_spaces.choose import Choose, Question, Recorder, SpaceError
-from workers.proxies import ranked, scores
-from workers.scores import ZeroCostName
+from search_spaces.architecture import Architecture
+from search_spaces.choose import Choose, Question, Recorder
+from workers.proxies import scores
+from workers.scores import PREFIX, ZeroCostName, ranked
 
 log = logging.getLogger(__name__)
 
-PREFIX = "zc_"
 FOR_STRATEGIES: tuple[ZeroCostName, ...] = ("params", "macs", "synflow", "jacov", "nwot", "zen")
 """Those that strategies may ask for: the ones that rank best for what they cost."""
+COSTS = ("params", "macs")
+"""Scores that every trial lists already, as costs."""
 
 
 class Scorer:
@@ -35,26 +36,23 @@ class Scorer:
         if missing:
             try:
                 known |= scores(architecture, missing)
-            except (ArchitectureError, RuntimeError, ValueError) as error:  # torch raises RuntimeError for most
-                log.warning("a network has no zero-cost scores: %s", error)
+            except Exception as error:  # a block of a plug-in may raise anything
+                log.warning("a network has no zero-cost scores: %s: %s", type(error).__name__, error)
                 known |= dict.fromkeys(missing, math.nan)
             self._tell()
         return {name: known[name] for name in names}
 
     def learn(self, fingerprint: str, metrics: Mapping[str, float]) -> None:
-        """Take over what an earlier driver recorded of a trial."""
-        found = {name.removeprefix(PREFIX): value for name, value in metrics.items() if name.startswith(PREFIX)}
+        """Take over what an earlier driver recorded of a trial: its scores, and costs, which are scores too."""
+        listed = {name.removeprefix(PREFIX): value for name, value in metrics.items() if name.startswith(PREFIX)}
+        found = listed | {name: float(metrics[name]) for name in COSTS if name in metrics}
         if found:
             self._known.setdefault(fingerprint, {}).update(found)
 
     def told(self, fingerprint: str) -> dict[str, float]:
         """What is known of a network, as metrics of its trial; costs are there already."""
         known = self._known.get(fingerprint, {})
-        return {
-            PREFIX + name: value
-            for name, value in known.items()
-            if name not in ("params", "macs") and math.isfinite(value)
-        }
+        return {PREFIX + name: value for name, value in known.items() if name not in COSTS and math.isfinite(value)}
 
 
 class Screen:
@@ -80,10 +78,11 @@ class Screen:
             recorder = Recorder(strategy.propose(number, before))
             try:
                 architecture = self._ask(recorder)
-                if not unwanted(architecture):
-                    options.append((before, self._scorer(architecture, self._spec.scores)))
-            except (ArchitectureError, SpaceError):  # the chain records what a wrong proposal was
+                wanted = not unwanted(architecture)
+            except Exception:  # the chain records what a wrong proposal was
                 return before
+            if wanted:
+                options.append((before, self._scorer(architecture, self._spec.scores)))
             drawn[-1 - i] = tuple(recorder.questions)
         if not options:
             return running

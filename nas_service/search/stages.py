@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -59,14 +59,7 @@ class Stages:
     def run(self) -> None:
         """From wherever the search stands to its end, or to its rest where it is paused."""
         worn = self._ledger.recover(self._settings.max_attempts)
-        candidates = Candidates(self._plan, self._ledger, self._database, self._settings, self._control, self._mirror)
-        for number in worn:
-            candidates.give_up(
-                number, Failure(kind="infrastructure", message="its driver died during every attempt", traceback="")
-            )
-        if self._stage == "search":
-            finals = self._plan.request.finalists.top_k and self._plan.request.evaluator.name == "train"
-            self._execute(candidates, self._plan.request.scheduler, last=not finals)
+        reason = self._search(worn) if self._stage == "search" else ""
         if self._stopped_by_request():
             return
         self._control.spent.clear()
@@ -76,11 +69,25 @@ class Stages:
         if winner is None:
             self._ledger.end_search("failed", self._no_winner())
             return
-        self._succeed(winner, candidates.reason)
+        self._succeed(winner, reason)
+
+    def _search(self, worn: Sequence[int]) -> str:
+        """Train candidates until the budget is spent; why it ended before, if it did. ``worn`` trials are given up."""
+        candidates = Candidates(self._plan, self._ledger, self._database, self._settings, self._control, self._mirror)
+        for number in worn:
+            candidates.give_up(
+                number, Failure(kind="infrastructure", message="its driver died during every attempt", traceback="")
+            )
+        self._execute(candidates, self._plan.request.scheduler, last=not self._has_finals)
+        return candidates.reason
+
+    @property
+    def _has_finals(self) -> bool:
+        return self._plan.request.finalists.top_k > 0 and self._plan.request.evaluator.name == "train"
 
     def _finals(self) -> Winner | None:
         """Train the best candidates fully, where the request says so, and pick the winner."""
-        if self._plan.request.finalists.top_k and self._plan.request.evaluator.name == "train":
+        if self._has_finals:
             self._ledger.set_stage("finalists")
             finalists = Finalists(self._plan, self._ledger, self._database, self._settings, self._control)
             self._execute(finalists, SchedulerSpec(name="none"), last=True)
@@ -118,17 +125,16 @@ class Stages:
         return {k: v for k, v in event.data.items() if k.startswith(("test_", "ensemble_"))} if event else None
 
     def _test_once(self, winner: Winner) -> dict[str, Any]:
-        figures = dict(self._test(winner))
         seed = self._plan.request.seed if winner.seed is None else winner.seed
+        figures = dict(self._test(winner, seed))
         self._ledger.record_test(winner.trial, seed, figures)
         return figures
 
-    def _test(self, winner: Winner) -> Mapping[str, Any]:
+    def _test(self, winner: Winner, seed: int) -> Mapping[str, Any]:
         with self._database.read() as session:
             trial = session.get_one(Trial, (self._search_id, winner.trial))
             architecture = session.get_one(ArchitectureRow, trial.fingerprint).architecture
         folder = finalist_folder(self._settings, self._search_id, winner.trial, winner.seed or 0)
-        seed = self._plan.request.seed if winner.seed is None else winner.seed
         assignment = self._plan.assignment(self._search_id, winner.trial, 1, architecture, folder, seed=seed)
         path, sha256 = str(self._settings.data_dir / winner.weights["path"]), str(winner.weights["sha256"])
         members = [

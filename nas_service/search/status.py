@@ -15,8 +15,9 @@ from sqlalchemy.orm import Session
 from nas_service.database.tables import SEARCH_ENDED, Finalist, Search, Trial
 from nas_service.errors import Conflict, NotFound
 from nas_service.search.events import append_event, finish
-from nas_service.search.ranking import best_first, losses, pareto_front
+from nas_service.search.ranking import best_first, pareto_front
 from nas_service.search.request import SCORES, SearchRequest
+from nas_service.strategies.merit import turned
 from nas_service.strategies.protocol import Objective
 
 
@@ -116,10 +117,12 @@ def front(session: Session, search: Search, bounds: Iterable[tuple[str, float, f
     trials = [
         trial
         for trial in best_first(session, search.id, objectives)
-        if all(low <= (trial.metrics.get(metric) or math.nan) <= high for metric, low, high in bounds)
+        if all(
+            (known := trial.metrics.get(metric)) is not None and low <= known <= high for metric, low, high in bounds
+        )
     ]
-    indices = pareto_front([losses(t.values or (), objectives) for t in trials])
-    return sorted((trials[i] for i in indices), key=lambda t: losses(t.values or (), objectives))
+    indices = pareto_front([turned(t.values or (), objectives) for t in trials])
+    return sorted((trials[i] for i in indices), key=lambda t: turned(t.values or (), objectives))
 
 
 def create(session: Session, request: SearchRequest, label: str) -> Search:

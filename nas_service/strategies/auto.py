@@ -54,6 +54,9 @@ class AutoConfig(PredictorConfig):
     )
     explore: float = Field(0.03, ge=0, le=1, description="Share of trials that are drawn at random, for insurance.")
 
+    def at_random(self, max_trials: int, scored: bool) -> int:
+        return 0 if scored else self.initial
+
 
 class Auto(Predictor):
     """The predictor, with zero-cost scores as far as they help.

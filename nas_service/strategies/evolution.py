@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections import deque
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from nas_service.strategies.decisions import (
@@ -26,6 +23,7 @@ from nas_service.strategies.decisions import (
 from nas_service.strategies.merit import classes, has_result
 from nas_service.strategies.protocol import NONE_RUNNING, Figures, ObservedTrial, Problem, Proposed, StrategyConfig
 from search_spaces.choose import Choose, Question, crossed, mutated, sample
+from workers.scores import ranked
 
 
 class EvolutionConfig(StrategyConfig):
@@ -61,6 +59,14 @@ class EvolutionConfig(StrategyConfig):
             raise ValueError(f"sample {self.sample}; allowed: 1 to population, {self.population}")
         return self
 
+    @property
+    def first(self) -> int:
+        """Random trials before the first child."""
+        return min(10, self.population) if self.initial is None else self.initial
+
+    def at_random(self, max_trials: int, scored: bool) -> int:
+        return 0 if scored and self.candidates > 1 else self.first
+
 
 @dataclass(frozen=True)
 class Child:
@@ -85,7 +91,6 @@ class RegularisedEvolution:
 
     def __init__(self, config: EvolutionConfig, problem: Problem) -> None:
         self._config = config
-        self._initial = min(10, config.population) if config.initial is None else config.initial
         self._problem = problem
         self._population: deque[ObservedTrial] = deque(maxlen=config.population)
         self._seen: set[str] = set()
@@ -100,7 +105,7 @@ class RegularisedEvolution:
     def _child(self, number: int, running: Proposed) -> Child:
         """The most promising of some new children; the last one drawn where none is new."""
         rng = stream(self._problem.seed, number)
-        population = [] if number < self._initial else list(self._population)
+        population = [] if number < self._config.first else list(self._population)
         wanted = 1 if self._problem.scores is None else self._config.candidates
         taken = self._seen | signatures(running)
         new: list[Child] = []
@@ -116,7 +121,9 @@ class RegularisedEvolution:
         if len(new) < 2 or self._problem.scores is None:
             return new[0] if new else child
         architectures = [self._problem.ask(answering(each.questions)) for each in new]
-        return new[best_by_scores([self._problem.scores(each) for each in architectures])]
+        found = [self._problem.scores(each) for each in architectures]
+        merits = ranked(found, sorted({name for each in found for name in each}))
+        return new[max(range(len(new)), key=lambda i: merits[i])]
 
     def _drawn(self, population: list[ObservedTrial], rng: random.Random, changes: int) -> Child:
         if not population:
@@ -148,15 +155,3 @@ class RegularisedEvolution:
         check_version(snapshot, "evolution", 1)
         self._population = deque(trials_from_json(snapshot["population"]), maxlen=self._config.population)
         self._seen = set(snapshot["seen"])
-
-
-def best_by_scores(scores: Sequence[Mapping[str, float]]) -> int:
-    """Index of the candidate with the best sum of the logarithms of its ranks, 1 for the best by a score.
-
-    Ranks need no scale; a score that could not be computed is the worst.
-    """
-    names = sorted({name for each in scores for name in each})
-    table = np.array([[each.get(name, math.nan) for name in names] for each in scores])
-    table = np.where(np.isnan(table), -math.inf, table)
-    better = (table[:, None, :] < table[None, :, :]).sum(axis=1)  # [candidates, scores]
-    return int(np.log(better + 1).sum(axis=1).argmin())

@@ -27,6 +27,9 @@ class GpConfig(StrategyConfig):
         description="Proposals drawn in search of a new one, before the last is mutated; 1 allows repeats.",
     )
 
+    def at_random(self, max_trials: int, scored: bool) -> int:
+        return self.startup_trials
+
 
 def gp(config: GpConfig, problem: Problem) -> OptunaStrategy:
     """Matérn kernel with a length scale for each question; log expected improvement, of hypervolume with several

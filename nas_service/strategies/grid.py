@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -15,6 +16,9 @@ Path = tuple[int, ...]
 
 class GridConfig(StrategyConfig):
     """Exhaustive search has no options."""
+
+    def at_random(self, max_trials: int, scored: bool) -> int:
+        return sys.maxsize
 
 
 class Grid:

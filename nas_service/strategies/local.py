@@ -32,6 +32,9 @@ class LocalConfig(StrategyConfig):
         50, ge=1, le=1000, description="Random samples drawn in search of one that was not tried before."
     )
 
+    def at_random(self, max_trials: int, scored: bool) -> int:
+        return self.initial
+
 
 class LocalSearch:
     """Proposes a neighbour, untried as yet, of the best trial that has one: an answer is changed, the others stay.

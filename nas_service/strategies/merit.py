@@ -16,13 +16,16 @@ NO_RESULT = 2.0
 """Keys of trials with a result begin with less."""
 
 
+def turned(values: Sequence[float], objectives: Sequence[Objective]) -> tuple[float, ...]:
+    """Objective values turned so that less is better."""
+    return tuple(-v if goal.direction == "maximize" else v for v, goal in zip(values, objectives, strict=True))
+
+
 def losses(trial: ObservedTrial, objectives: Sequence[Objective]) -> tuple[float, ...] | None:
     """Objective values turned so that less is better; None where there are none or one is not finite."""
     if trial.values is None or len(trial.values) != len(objectives) or not all(map(math.isfinite, trial.values)):
         return None
-    return tuple(
-        -value if goal.direction == "maximize" else value for value, goal in zip(trial.values, objectives, strict=True)
-    )
+    return turned(trial.values, objectives)
 
 
 def feasible(violations: Sequence[float] | None) -> bool:
@@ -116,18 +119,24 @@ def merits(trials: Sequence[ObservedTrial], objectives: Sequence[Objective]) -> 
 
 
 def front_ranks(table: Floats) -> npt.NDArray[np.int64]:
-    """Non-dominated front of each row of ``table`` ``[n, objectives]``, less is better; 0 is the best front."""
-    no_worse = np.all(table[:, None, :] <= table[None, :, :], axis=2)
-    better = np.any(table[:, None, :] < table[None, :, :], axis=2)
-    dominates = np.logical_and(no_worse, better)
-    ranks = np.full(len(table), -1, dtype=np.int64)
-    rank = 0
-    while (ranks < 0).any():
-        left = ranks < 0
-        front = left & ~np.any(dominates[left], axis=0)
-        ranks[front] = rank
-        rank += 1
-    return ranks
+    """Non-dominated front of each row of ``table`` ``[n, objectives]``, less is better; 0 is the best front.
+
+    Rows in lexicographic order are dominated by earlier ones alone; the front of each is found by bisection (efficient
+    non-dominated sort, Zhang et al., IEEE Transactions on Evolutionary Computation 19, 2015).
+    """
+    rows, places = np.unique(table, axis=0, return_inverse=True)
+    fronts: list[list[int]] = []
+    ranks = np.empty(len(rows), dtype=np.int64)
+    for i, row in enumerate(rows):
+
+        def beaten(front: list[int], row: Floats = row) -> bool:
+            return bool((rows[front] <= row).all(axis=1).any())
+
+        ranks[i] = bisect_left(fronts, True, key=lambda front: not beaten(front))
+        if ranks[i] == len(fronts):
+            fronts.append([])
+        fronts[ranks[i]].append(i)
+    return ranks[places.reshape(-1)]
 
 
 def crowding(table: Floats, ranks: npt.NDArray[np.int64]) -> Floats:

@@ -34,6 +34,9 @@ class Nsga2Config(StrategyConfig):
             return self.population
         return 50 if max_trials is None or max_trials >= 200 else 20
 
+    def at_random(self, max_trials: int, scored: bool) -> int:
+        return self.size(max_trials)
+
 
 class Generations(NSGAIISampler):
     """Generation g are the completed trials g * population and on, in the order they ended.

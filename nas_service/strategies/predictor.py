@@ -7,6 +7,7 @@ Gaussian processes on architectures.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,9 @@ class PredictorConfig(StrategyConfig):
         400, ge=10, le=2000, description="Results that the model is made of, at most: the best and the latest ones."
     )
 
+    def at_random(self, max_trials: int, scored: bool) -> int:
+        return self.initial
+
 
 class Predictor:
     """Proposes the candidate of the largest expected improvement (Jones et al., 1998) under a Gaussian process.
@@ -73,6 +77,7 @@ class Predictor:
     kind = "predictor"
 
     def __init__(self, config: PredictorConfig, problem: Problem) -> None:
+        import_module("scipy.linalg")  # not later: only what is loaded already can be kept to one thread
         self._config = config
         self._problem = problem
         self._clear()

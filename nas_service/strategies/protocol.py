@@ -26,6 +26,13 @@ class StrategyConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    def at_random(self, max_trials: int, scored: bool) -> int:
+        """How many trials, from number 0 on, are uniform random samples, whatever the results: a baseline.
+
+        ``scored``: the strategy had zero-cost scores of networks before they were trained.
+        """
+        return 0
+
 
 @dataclass(frozen=True)
 class Objective:

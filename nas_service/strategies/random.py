@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from pydantic import Field
@@ -17,6 +18,9 @@ class RandomConfig(StrategyConfig):
     attempts: int = Field(
         20, ge=1, le=1000, description="Samples drawn in search of one that was not tried before; 1 allows repeats."
     )
+
+    def at_random(self, max_trials: int, scored: bool) -> int:
+        return sys.maxsize
 
 
 class RandomSearch:

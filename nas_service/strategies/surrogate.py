@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.linalg import cho_solve, cholesky, solve_triangular
-from scipy.optimize import minimize
-from scipy.special import log_ndtr, ndtri
+import scipy  # loads its parts at their first use: 0.3 s that only a search with a model pays
 
 from nas_service.strategies.merit import Floats, merits
 from nas_service.strategies.protocol import Objective, ObservedTrial
@@ -128,8 +126,8 @@ class GaussianProcess:
             self._set(theta)
             smooth = self._smooth(rows, rows)
             lower = self._factor(smooth + self._slant * line)
-            alpha = cho_solve((lower, True), targets, check_finite=False)
-            inverse = cho_solve((lower, True), np.eye(len(rows)), check_finite=False)
+            alpha = scipy.linalg.cho_solve((lower, True), targets, check_finite=False)
+            inverse = scipy.linalg.cho_solve((lower, True), np.eye(len(rows)), check_finite=False)
             slope = 0.5 * (inverse - np.outer(alpha, alpha))  # of the loss, by the entries of the covariance
             pull = slope * smooth
             by_weight = ((pull @ rows) * rows).sum(axis=0) - (rows * rows).T @ pull.sum(axis=1)
@@ -143,7 +141,9 @@ class GaussianProcess:
             value = 0.5 * targets @ alpha + np.log(np.diag(lower)).sum() + 0.5 * off @ off
             return float(value), by_theta + off / deviation
 
-        found = minimize(loss, mean, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": iterations})
+        found = scipy.optimize.minimize(
+            loss, mean, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": iterations}
+        )
         self._set(found.x)
         self.evidence = -float(found.fun)
         """Logarithm of the posterior density of the kernel, up to a constant: how well it explains the targets."""
@@ -169,14 +169,16 @@ class GaussianProcess:
 
     def _factor(self, signal: Floats) -> Floats:
         """Cholesky factor of the covariance of the targets."""
-        factor: Floats = cholesky(signal + (self._noise + 1e-6) * np.eye(len(signal)), lower=True, check_finite=False)
+        factor: Floats = scipy.linalg.cholesky(
+            signal + (self._noise + 1e-6) * np.eye(len(signal)), lower=True, check_finite=False
+        )
         return factor
 
     def condition(self, rows: Floats, targets: Floats) -> None:
         """Take these results for the known ones, with the kernel as it is."""
         self._rows, self._targets = rows, targets
         self._lower = self._factor(self._kernel(rows, rows))
-        self._alpha = cho_solve((self._lower, True), targets, check_finite=False)
+        self._alpha = scipy.linalg.cho_solve((self._lower, True), targets, check_finite=False)
 
     def posterior(self, rows: Floats, pending: Floats | None = None) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the signal at ``rows``: ``[len(rows)]`` each.
@@ -190,7 +192,7 @@ class GaussianProcess:
         if pending is not None and len(pending):
             known = np.concatenate([self._rows, pending])
             lower, across = self._factor(self._kernel(known, known)), self._kernel(rows, known)
-        solved = solve_triangular(lower, across.T, lower=True, check_finite=False)
+        solved = scipy.linalg.solve_triangular(lower, across.T, lower=True, check_finite=False)
         alone = self._variance + self._slant * (rows[:, self._lines] ** 2).sum(axis=1)
         return mean, np.sqrt(np.maximum(alone - (solved * solved).sum(axis=0), 1e-10))
 
@@ -200,7 +202,7 @@ def log_expected_improvement(mean: Floats, deviation: Floats, best: float) -> Fl
     z = (mean - best) / deviation
     log_density = -0.5 * z * z - 0.5 * math.log(2 * math.pi)
     # φ(z) + zΦ(z) = φ(z) (1 + zΦ(z)/φ(z)); far below 0 that is φ(z)/z² (Ament et al., NeurIPS 2023).
-    ratio = 1 + z * np.exp(np.minimum(log_ndtr(z) - log_density, 500.0))
+    ratio = 1 + z * np.exp(np.minimum(scipy.special.log_ndtr(z) - log_density, 500.0))
     inner = np.where(z > -5, np.log(np.maximum(ratio, 1e-300)), -np.log(np.maximum(z * z + 2, 1.0)))
     result: Floats = np.log(deviation) + log_density + inner
     return result
@@ -213,4 +215,4 @@ def targets(trials: Sequence[ObservedTrial], objectives: Sequence[Objective]) ->
     epoch) behind completed ones.
     """
     count = len(trials)
-    return np.asarray(ndtri((merits(trials, objectives) * (count - 1) + 0.5) / count), dtype=np.float64)
+    return np.asarray(scipy.special.ndtri((merits(trials, objectives) * (count - 1) + 0.5) / count), dtype=np.float64)

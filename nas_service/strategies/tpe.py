@@ -26,6 +26,9 @@ class TpeConfig(StrategyConfig):
         description="Proposals drawn in search of a new one, before the last is mutated; 1 allows repeats.",
     )
 
+    def at_random(self, max_trials: int, scored: bool) -> int:
+        return self.startup_trials
+
 
 def tpe(config: TpeConfig, problem: Problem) -> OptunaStrategy:
     """TPE over all questions jointly, in groups that were asked together: what conditional spaces need."""

@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from nas_service.database.tables import Finalist, Measurement, Search, StrategyUpdate, Trial
-from nas_service.search.ranking import losses, pareto_front
+from nas_service.search.ranking import pareto_front
 from nas_service.search.request import SCORES
 from nas_service.search.status import objectives_of, score_of
-from nas_service.strategies.merit import feasible
+from nas_service.strategies.merit import feasible, turned
 from nas_service.strategies.protocol import Objective
 
 BLUE, GREEN, AMBER, RED, GREY = "#3b82f6", "#059669", "#d97706", "#dc2626", "#94a3b8"
@@ -255,7 +255,7 @@ def bars(trials: Sequence[Trial], score: str = "val_accuracy", per_million_param
 def curves(session: Session, search: Search, trials: Sequence[Trial], score: str = "val_accuracy") -> Figure:
     """The score by epoch of the best and the newest trials."""
     objectives = objectives_of(search)
-    ranked = sorted((t for t in trials if t.values and t.epoch), key=lambda t: losses(t.values or (), objectives))
+    ranked = sorted((t for t in trials if t.values and t.epoch), key=lambda t: turned(t.values or (), objectives))
     newest = [t for t in reversed(trials) if t.epoch][: CURVES // 2]
     chosen = {t.number: t for t in [*ranked[: CURVES // 2], *newest]}
     query = sa.select(Measurement).where(Measurement.search_id == search.id, Measurement.number.in_(chosen))

@@ -17,7 +17,8 @@ from search_spaces.catalogue import SPACES
 from search_spaces.choose import sample
 from search_spaces.cost import costs
 from search_spaces.fitting import reference
-from workers.proxies import SCORES, ZEN_STEP, Probe, ranked, scores
+from workers.proxies import SCORES, ZEN_STEP, Probe, scores
+from workers.scores import ranked
 
 TASK = Task((1, 6, 6), 3)
 BATCH = 5
@@ -182,6 +183,8 @@ def test_scores_follow_from_the_seed_and_leave_the_generator_alone() -> None:
     torch.manual_seed(2)
     assert scores(small("batch", stride=2)) == found
     assert scores(small("batch", stride=2), ["nwot"], seed=1)["nwot"] != found["nwot"]
+    for name in SCORES:
+        assert scores(small("batch", stride=2), [name])[name] == found[name], "whichever others are asked for"
 
 
 def test_what_cannot_be_scored_is_said() -> None:

@@ -86,6 +86,17 @@ def test_npz_and_compressed_text_say_the_same(tmp_path: Path) -> None:
         ({"epochs": None}, "column 'epochs' has \\[\\]; allowed: one whole number above 4"),
         ({"epochs": "8 8 8 9"}, "allowed: one whole number above 4"),
         ({"val@soon": "0.1 0.1 0.1 0.1"}, "column 'val@soon'; allowed: val@<epoch>"),
+        ({"val@4": "0.1 0.1  0.1"}, "column 'val@4' has no number in some row; allowed: one in each row"),
+        ({"test": "0.1 0.1 nan 0.1"}, "column 'test' has no number in some row"),
+        ({"seconds": "1 2 inf 3"}, "column 'seconds' has no number in some row"),
+        ({"seconds": "1 2 -3 3"}, "column 'seconds' has -3; allowed: at least 0"),
+        ({"val_0": "0.1 0.2 inf 0.1"}, "column 'val_0' has values outside 0 to 1"),
+        ({"choice:kernel": "3 nan 3 5"}, "column 'choice:kernel' has nan; allowed: text, and numbers that are finite"),
+        (
+            {f"choice:{i}": "0 1 2 3" for i in range(4)},
+            r"4 networks of 1,024 combinations .*; allowed: at least one of 20",
+        ),
+        ({"cifar10_val_seeds": "1 2 3 4"}, "4 rows; allowed: 15625, for it has a column 'cifar10_val_seeds'"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, changes: dict[str, str | None], message: str) -> None:
@@ -104,6 +115,46 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text("val_0")
     with pytest.raises(TableError, match="1 lines"):
         load_table(tmp_path / "empty.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("cut.npz", b"PK\x03\x04 and no more", "cut.npz: .*; allowed: a table as .npz, .csv or .csv.gz"),
+        ("plain.csv.gz", b"val_0\n1\n", "plain.csv.gz: Not a gzipped file"),
+        ("latin.csv", b"val_0\n\xff\xfe\n", "latin.csv: 'utf-8' codec can't decode"),
+        ("ragged.csv", b"choice:a,val_0\n1,0.5\n2\n", "row 2 has 1 cells; allowed: 2, one a column"),
+        ("twice.csv", b"choice:a,val_0,val_0\n1,0.5,0.5\n", "allowed: each name once"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(TableError, match=message):
+        load_table(tmp_path / name)
+
+
+def test_arrays_that_are_no_columns(tmp_path: Path) -> None:
+    column = {"choice:a": np.array([1, 2]), "val_0": np.array([0.5, 0.6])}
+    for name, odd in (("number", {"epochs": 9}), ("empty", {"choice:a": np.array([]), "val_0": np.array([])})):
+        np.savez(tmp_path / f"{name}.npz", **{**column, **odd})
+        with pytest.raises(TableError, match="allowed: one value a network, in one length"):
+            load_table(tmp_path / f"{name}.npz")
+    np.savez(tmp_path / "objects.npz", **{**column, "choice:a": np.array([1, "x"], dtype=object)})
+    with pytest.raises(TableError, match="Object arrays cannot be loaded"):
+        load_table(tmp_path / "objects.npz")
+    np.savez(tmp_path / "part.npz", cifar10_val_seeds=np.zeros((15_625, 3)))
+    with pytest.raises(TableError, match="no column 'cifar10_val_12ep'; allowed: all columns"):
+        load_table(tmp_path / "part.npz")
+
+
+def test_blank_lines_and_byte_order_marks_are_no_rows(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_bytes(b"\xef\xbb\xbfchoice:a,val_0\r\n1,0.5\r\n\r\n2,0.25\r\n\r\n")
+    table = load_table(path)
+    assert (table.questions, table.mean.tolist()) == ((("a", (1, 2)),), [0.5, 0.25])
+    again = tmp_path / "again.csv"
+    again.write_bytes(path.read_bytes() + b"3,0.1")
+    assert len({table.digest, load_table(again).digest, ""}) == 3
 
 
 def test_nas_bench_201(shared: Path) -> None:

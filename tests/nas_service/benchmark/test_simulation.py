@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nas_service.benchmark.simulation import BUDGETS, Run, simulate, space_of
+from nas_service.benchmark.simulation import Run, simulate, space_of
 from nas_service.strategies import STRATEGIES
 from nas_service.strategies.protocol import (
     NONE_RUNNING,
@@ -22,7 +22,7 @@ from nas_service.strategies.protocol import (
     StrategyEntry,
 )
 from search_spaces.choose import Choose, Recorder, Scalar, replay, sample
-from tests.nas_service.benchmark.made_tables import DECISIONS, OPTIONS, made_table
+from tests.nas_service.benchmark.made_tables import made_table
 from workers.tables import Table, load_table
 
 TABLE = made_table(0, 0.5)
@@ -52,9 +52,6 @@ class Told:
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Nothing."""
-
-    def recommend(self) -> int | None:
-        return next((trial.number for trial in self.seen if trial.state == "completed"), None)
 
 
 def told(proposals: Sequence[Mapping[str, Scalar]], **options: Any) -> tuple[Told, Run]:
@@ -104,19 +101,11 @@ def test_regret_is_that_of_the_best_observed() -> None:
         assert run.test[i] == pytest.approx(100 * TABLE.test[best])
 
 
-def test_what_the_strategy_recommends_is_looked_at() -> None:
-    rng = np.random.default_rng(0)
-    words = ["".join(rng.choice(OPTIONS, DECISIONS)) for _ in range(40)]
-    _, run = told([spelled(word) for word in words], evaluations=30)
-    assert run.recommended == {25: row(words[0]), 30: row(words[0])}
-    assert 25 in BUDGETS
-
-
 def test_workers_take_the_seconds_of_the_table() -> None:
     words = ["aaaaaa", "bbbbbb", "aaaaaa", "cccccc", "dddddd", "bcbcbc"]
     strategy, run = told([spelled(word) for word in words], evaluations=5, workers=2)
     assert strategy.running[:2] == [[], [0]]
-    assert all(len(running) == 1 for running in strategy.running[1:])
+    assert all(len(running) == 1 for running in strategy.running[1:3])
     clock, free = [0.0, 0.0], []
     for word in ("aaaaaa", "bbbbbb", "cccccc", "dddddd", "bcbcbc"):
         worker = clock.index(min(clock))
@@ -129,7 +118,7 @@ def test_workers_take_the_seconds_of_the_table() -> None:
 def test_a_repeat_of_what_runs_waits_for_its_result() -> None:
     words = ["aaaaaa", "aaaaaa", "bbbbbb", "cccccc"]
     strategy, _ = told([spelled(word) for word in words], evaluations=3, workers=3)
-    assert strategy.running[:3] == [[], [0], [0]]
+    assert strategy.running[:3] == [[], [0], [0, 1]], "what waits is not proposed again"
     ended = [trial.number for trial in strategy.seen]
     assert ended.index(1) == ended.index(0) + 1
     assert strategy.seen[ended.index(1)].reused
@@ -182,6 +171,16 @@ def test_equal_networks_are_trained_once(shared: Path) -> None:
     strategy, run = told(decisions, table=table, evaluations=2)
     assert run.rows == [table.row(decisions[0])]
     assert [trial.reused for trial in strategy.seen[:5]] == [False, True, True, True, True]
+
+
+@pytest.mark.parametrize("name", ["local", "evolution"])
+def test_equal_networks_that_run_do_not_end_a_search(name: str, shared: Path) -> None:
+    """A neighbour that is equal to what runs waits, and is not proposed again and again meanwhile."""
+    table = load_table(shared / "benchmarks" / "nasbench201_cifar10.npz")
+    for seed in range(3):
+        run = simulate(table, STRATEGIES[name], seed=seed, evaluations=60, workers=16)
+        assert len(run.rows) == 60
+        assert run.proposals < 120
 
 
 def test_a_network_that_the_table_lacks_is_infeasible(shared: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import xml.etree.ElementTree
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -86,6 +88,24 @@ def test_runs_of_other_code_are_done_again(tmp_path: Path, monkeypatch: pytest.M
     assert len(list(stored(tmp_path))) == 8
 
 
+def test_runs_on_another_table_of_that_name_are_done_again(tmp_path: Path) -> None:
+    before = run_suite(small(stored_table(tmp_path), "random"), tmp_path, 1, quiet)
+    (tmp_path / "new").mkdir()
+    path = stored_table(tmp_path / "new", made_table(2, 0.3))
+    after = run_suite(small(path, "random"), tmp_path, 1, quiet)
+    assert len(before) == len(after) == 4
+    assert [r["regret"] for r in after] != [r["regret"] for r in before]
+    assert {r["data"] for r in after} == {load_table(path).digest}
+
+
+@pytest.mark.parametrize("changed", ["search_spaces.choose", "workers.scores", "nas_service.strategies.merit"])
+def test_whatever_decides_a_proposal_is_its_code(monkeypatch: pytest.MonkeyPatch, changed: str) -> None:
+    entry, source = STRATEGIES["evolution"], inspect.getsource
+    before = suites.code_of.__wrapped__(entry)
+    monkeypatch.setattr(inspect, "getsource", lambda module: source(module) + "#" * (module.__name__ == changed))
+    assert suites.code_of.__wrapped__(entry) != before
+
+
 def test_processes_do_the_same(tmp_path: Path) -> None:
     path = stored_table(tmp_path)
     asked = small(path, "evolution", seeds=12, modes=MODES[:1])
@@ -162,6 +182,22 @@ def test_document_is_made_in_place_and_again(tmp_path: Path) -> None:
     assert (BEGIN in before, END in before) == (True, True)
 
 
+def test_a_table_of_equal_networks_has_a_document(tmp_path: Path) -> None:
+    """Nothing can be searched for there: it does not count in the headline. It may lack test accuracies too."""
+    flat = replace(TABLE, validation=np.full_like(TABLE.validation, 0.5), early={2: TABLE.mean}, epochs=10)
+    assert flat.optimum == flat.median
+    modes = (MODES[0], Mode("12,000 s", epochs=2, seconds=500.0))
+    runs = [
+        {**suites._heading("random", flat, mode, seed, 100, 1), "commit": "", **figures_of(run, flat)}
+        for mode in modes
+        for seed in range(2)
+        for run in [simulate(replace(flat, test=None), STRATEGIES["random"], seed=seed, evaluations=100)]
+    ]
+    text, _ = document(runs, [], {flat.name: flat}, "random", "")
+    assert "| random | 2 | 0.000 ± 0.000 |" in text
+    assert "nan" not in text
+
+
 def test_parallel_runs_stand_beside_serial_ones(tmp_path: Path) -> None:
     path = stored_table(tmp_path)
     modes = tuple(mode for mode in MODES if mode.name in ("exact", "exact, parallel"))
@@ -220,11 +256,16 @@ def test_command(call: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
         (["--baseline", "magic"], "--baseline: 'magic'; allowed: auto, random"),
         (["--modes", "quietly"], "--modes: 'quietly'; allowed: exact"),
         (["--tables", "/nowhere"], "no tables; allowed"),
+        (["--tables", "TWINS"], "files ['made.csv', 'made.npz']; allowed: names that differ"),
     ],
 )
 def test_command_says_what_is_wrong(
     call: Callable[..., tuple[int, str]], tmp_path: Path, words: list[str], message: str
 ) -> None:
+    (tmp_path / "twins").mkdir()
+    stored_table(tmp_path / "twins")
+    (tmp_path / "twins" / "made.csv").write_text("choice:a,val_0\n1,0.5\n2,0.6\n")
+    words = [str(tmp_path / "twins") if word == "TWINS" else word for word in words]
     code, out = call("--tables", str(stored_table(tmp_path)), *words)
     assert code == 2
     assert message in " ".join(out.split())

@@ -53,8 +53,10 @@ class Told:
     def __init__(self, widths: Sequence[int]) -> None:
         self._widths = widths
         self.seen: list[ObservedTrial] = []
+        self.running: list[list[int]] = []
 
     def propose(self, number: int, running: Proposed = NONE_RUNNING) -> Choose:
+        self.running.append(sorted(running))
         return replay({"width": self._widths[number % len(self._widths)]})
 
     def observe(self, trial: ObservedTrial) -> Mapping[str, float | int | None] | None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from typing import Any
 
 import pytest
 
 from nas_service.database.session import Database
-from nas_service.database.tables import ArchitectureRow, Trial
+from nas_service.database.tables import ArchitectureRow, Search, Trial
 from nas_service.search.source import Nothing
+from nas_service.search.stages import Stages
 from nas_service.settings import Settings
 from search_spaces.architecture import Architecture, Node, Task
-from tests.nas_service.search.benches import WIDTHS, Bench, epoch
+from search_spaces.choose import Choose
+from search_spaces.space import Space, SpaceConfig
+from tests.nas_service.search.benches import WIDTHS, Bench, epoch, one_width
 from workers.assignment import Assignment, Failure
 
 
@@ -63,6 +68,7 @@ def test_the_repeat_of_a_running_candidate_waits_for_its_result(sqlite: Database
     assert (started(bench).trial, started(bench).trial) == (0, 2)
     bench.ledger.flush()
     assert states(bench.trials())[:3] == ["running", "pending", "running"]
+    assert bench.told.running == [[], [0], [0, 1]], "strategies do not repeat what waits either"
     finish(bench, 0, 0.7)
     trials = bench.trials()
     assert states(trials)[:2] == ["completed"] * 2
@@ -115,6 +121,35 @@ def test_failures_of_candidates_count_and_do_not_stop_the_search(sqlite: Databas
     assert states(trials) == ["failed"] * 4 + ["completed"]
     assert [t.failure_kind for t in trials] == ["crash", "nan", "oom", "crash", None]
     assert all(t.values is None for t in trials[:4])
+
+
+@pytest.mark.parametrize("strategy", ["random", "evolution", "predictor"])
+def test_a_space_that_raises_fails_a_trial(sqlite: Database, settings: Settings, strategy: str) -> None:
+    """Whatever it raises, and although the strategy asks it too."""
+
+    def picky(choose: Choose, task: Task, config: SpaceConfig) -> Architecture:
+        found = one_width(choose, task, config)
+        return {4: found, 8: found, 16: found, 20: found, 24: found}[found.nodes[0].args["out_channels"]]
+
+    bench = Bench(sqlite, settings, strategy={"name": strategy}, budget={"max_trials": 6}, reuse="none")
+    bench.plan = dataclasses.replace(bench.plan, space=Space("picky", "", "", SpaceConfig, picky))
+    bench.restart()
+    trials = bench.run()
+    assert sorted(states(trials)) == ["completed"] * 5 + ["failed"]
+    failed = next(trial for trial in trials if trial.state == "failed")
+    assert (failed.failure_kind, failed.failure_message) == ("build", "KeyError: 12")
+    assert failed.questions == [["width", list(WIDTHS), 12]]
+
+
+def test_snapshots_grow_rarer(sqlite: Database, settings: Settings) -> None:
+    """Each holds every trial: a tenth of the trials later, at least, is the next, so that all of them stay few."""
+    taken: list[int] = []
+    bench = Bench(sqlite, settings, widths=(4,), budget={"max_trials": 300}, reuse="none")
+    bench.told.snapshot = lambda: {"seen": taken.append(len(bench.told.seen))}  # type: ignore[method-assign]
+    bench.run()
+    assert taken[:10] == list(range(10, 110, 10))
+    assert all(later - earlier >= earlier // 10 for earlier, later in itertools.pairwise(taken))
+    assert len(taken) < 22
 
 
 def test_results_of_earlier_searches_are_taken(sqlite: Database, settings: Settings) -> None:
@@ -240,6 +275,23 @@ def test_no_more_than_the_wanted_number_runs_at_once(sqlite: Database, settings:
 
 
 GIVEN = Architecture(Task((1, 8, 8), 10), (Node("classifier", (0,), {"classes": 10}),)).to_json()
+
+
+def test_a_search_in_its_last_stage_builds_no_strategy(
+    sqlite: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver that takes over there would score hundreds of networks for nobody."""
+    bench = Bench(sqlite, settings)
+    bench.run()
+    bench.ledger.set_stage("finalists")
+    monkeypatch.setattr("nas_service.search.stages.Candidates", None)
+    stages = Stages(settings, sqlite, bench.ledger, bench.control, None)
+    stages.run()
+    stages.close()
+    with sqlite.read() as session:
+        search = session.get_one(Search, bench.id)
+    assert (search.state, search.reason) == ("succeeded", "")
+    assert search.winner is not None
 
 
 def test_given_networks_are_trained_first_and_teach_the_strategy_nothing(sqlite: Database, settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -19,9 +20,10 @@ from nas_service.database.session import Database
 from nas_service.database.tables import Finalist, Search, Trial
 from nas_service.search import status
 from nas_service.search.finalists import choose_winner
-from nas_service.search.ranking import best_first, dominates, losses, pareto_front
+from nas_service.search.ranking import best_first, dominates, pareto_front
 from nas_service.search.request import SchedulerSpec, SearchRequest
 from nas_service.search.schedulers import Scheduler, scheduler_of
+from nas_service.strategies.merit import turned
 from nas_service.strategies.protocol import Objective
 from tests.conftest import drill
 from tests.nas_service.search.benches import Bench, folder_settings
@@ -42,7 +44,7 @@ def test_the_front_is_what_nobody_beats(found: list[tuple[int, int]]) -> None:
 
 
 def test_losses_turn_what_is_maximized() -> None:
-    assert losses((0.9, 100.0), TWO) == (-0.9, 100.0)
+    assert turned((0.9, 100.0), TWO) == (-0.9, 100.0)
     assert not dominates((1, 1), (1, 1))
     assert dominates((1, 1), (1, 2))
 
@@ -85,6 +87,19 @@ def test_best_first(database: Database) -> None:
     with database.read() as session:
         assert [t.number for t in best_first(session, first, one)] == [1, 2, 0], "ties: the earlier one"
         assert [t.number for t in status.front(session, session.get_one(Search, first))] == [1]
+
+
+def test_bounds_narrow_the_front(sqlite: Database) -> None:
+    rows = [{"values": [0.9], "metrics": {"val_loss": 0.0}}, {"values": [0.8], "metrics": {"val_loss": 0.5}}]
+    search_id = stored(sqlite, [*rows, {"values": [0.95], "metrics": {"val_loss": None}}, {"values": [0.99]}])
+
+    def under(low: float, high: float) -> list[int]:
+        with sqlite.read() as session:
+            search = session.get_one(Search, search_id)
+            return [t.number for t in status.front(session, search, [("val_loss", low, high)])]
+
+    assert under(-math.inf, 0.5) == [0], "0 is a figure; what is not known keeps no bound"
+    assert under(0.1, math.inf) == [1]
 
 
 def test_progress(database: Database) -> None:
@@ -178,6 +193,24 @@ def test_the_winner_has_the_best_mean_of_its_seeds(tmp_path: Path, database: Dat
     assert winner is not None
     assert (winner.trial, winner.seed, winner.seeds) == (0, 1, {"0": 0.7, "1": 0.8})
     assert winner.to_json()["val_accuracy"]["mean"] == pytest.approx(0.75)
+
+
+def test_a_full_training_without_the_figure_does_not_win(tmp_path: Path, database: Database) -> None:
+    wanted = [{"metric": "val_loss"}]
+    bench = Bench(database, folder_settings(tmp_path / "data"), widths=(4, 8), objectives=wanted)
+    bench.run()
+    for number in (0, 1):
+        bench.change(number, metrics={})
+
+    def finals(session: Session) -> None:
+        for number, metrics in ((0, {"val_accuracy": 0.9}), (1, {"val_accuracy": 0.5, "val_loss": 0.7})):
+            row = Finalist(search_id=bench.id, number=number, seed=0, state="completed", metrics=metrics, curve=[])
+            session.add(row)
+
+    database.write(finals)
+    winner = choose_winner(bench.plan, database, bench.id)
+    assert winner is not None
+    assert winner.trial == 1
 
 
 def test_a_driver_runs_a_search_from_the_queue_to_its_end(tmp_path: Path) -> None:

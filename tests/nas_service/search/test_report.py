@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -76,9 +77,15 @@ def test_the_knee_is_where_a_front_bends() -> None:
 
 
 def stored(
-    database: Database, values: list[float], *, seeds: dict[int, list[float]] | None = None, **changes: Any
+    database: Database,
+    values: list[float],
+    *,
+    seeds: dict[int, list[float]] | None = None,
+    rows: dict[int, dict[str, Any]] | None = None,
+    **changes: Any,
 ) -> str:
-    """A search with completed trials of these accuracies, and full trainings of some."""
+    """A search with completed trials of these accuracies, and full trainings of some; ``rows`` are columns of trials
+    that differ."""
     request = SearchRequest.model_validate(drill(len(values), **changes))
     rng = random.Random(0)
 
@@ -86,20 +93,11 @@ def stored(
         search = status.create(session, request, "a test")
         for number, value in enumerate(values):
             questions = [["matters", [0, 1], int(value > 0.7)], ["noise", [0, 1], rng.randrange(2)]]
-            session.add(
-                Trial(
-                    search_id=search.id,
-                    number=number,
-                    state="completed",
-                    fingerprint=f"{number:064d}",
-                    questions=questions,
-                    metrics={"val_accuracy": value},
-                    values=[value],
-                    created_at=1.0,
-                    observed_as=number + 1,
-                    train_seconds=36.0,
-                )
-            )
+            usual: dict[str, Any] = {
+                "state": "completed", "fingerprint": f"{number:064d}", "questions": questions, "values": [value],
+                "metrics": {"val_accuracy": value}, "created_at": 1.0, "observed_as": number + 1, "train_seconds": 36.0,
+            }  # fmt: skip
+            session.add(Trial(search_id=search.id, number=number, **{**usual, **(rows or {}).get(number, {})}))
         session.flush()
         for number, scores in (seeds or {}).items():
             for seed, score in enumerate(scores):
@@ -145,6 +143,113 @@ def test_a_learning_strategy_begins_with_its_own_baseline(database: Database) ->
     assert found is not None
     assert (found.sample, found.source) == (6, "the random trials of this search")
     assert any("it can be too low" in note for note in told(database, search).notes)
+
+
+RANDOM = {"name": "random"}
+AUTO = {"name": "auto"}
+SCORED = {"metrics": {"val_accuracy": 0.5, "zc_nwot": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("sample", "changes", "rows"),
+    [
+        (10, {"strategy": {"name": "evolution"}}, {}),
+        (7, {"strategy": {"name": "evolution", "initial": 7}}, {}),
+        (20, {"strategy": {"name": "nsga2"}}, {}),
+        (10, {"strategy": AUTO}, {}),
+        (None, {"strategy": AUTO}, {3: SCORED}),
+        (None, {"strategy": {"name": "rl"}}, {}),
+        (24, {"strategy": RANDOM}, {}),
+        (22, {"strategy": RANDOM, "first": ["lenet5", "lenet5"]}, {}),
+        (None, {"strategy": RANDOM, "screen": {"scores": ["nwot"]}}, {}),
+    ],
+)
+def test_the_baseline_is_of_random_trials(
+    sqlite: Database, sample: int | None, changes: dict[str, Any], rows: dict[int, dict[str, Any]]
+) -> None:
+    found = told(sqlite, stored(sqlite, [0.5 + 0.01 * i for i in range(24)], rows=rows, **changes)).baseline
+    assert (None if found is None else found.sample) == sample
+
+
+def test_a_search_of_another_version_has_a_report(sqlite: Database) -> None:
+    search = stored(sqlite, [0.5] * 12, strategy={"name": "evolution"})
+
+    def change(session: Session) -> None:
+        row = session.get_one(Search, search)
+        row.request = {**row.request, "strategy": {"name": "evolution", "an_option_that_is_gone": 1}}
+
+    sqlite.write(change)
+    assert told(sqlite, search).baseline is None
+
+
+def test_only_searches_alike_are_a_baseline(sqlite: Database) -> None:
+    values = [0.5, 0.6, 0.7, 0.8, 0.9]
+    for changes in ({"screen": {"scores": ["nwot"]}}, {"constraints": [{"metric": "params", "max": 1e6}]}):
+        stored(sqlite, values, strategy=RANDOM, **changes)
+    search = stored(sqlite, values, strategy={"name": "rl"})
+    assert told(sqlite, search).baseline is None
+    one = stored(sqlite, values, strategy=RANDOM)
+    stored(sqlite, values, strategy=RANDOM, rows={i: {"reused_from": [one, i]} for i in range(5)})
+    found = told(sqlite, search).baseline
+    assert found is not None
+    assert (found.sample, found.source[:17]) == (5, "1 random searches"), "a training that two share counts once"
+
+
+def test_what_was_trained_before_is_a_result_and_a_repeat_is_none(sqlite: Database) -> None:
+    values = [0.5, 0.9, 0.6]
+    before = stored(sqlite, values)
+    rows = {i: {"reused_from": [before, i]} for i in range(3)}
+    found = told(sqlite, stored(sqlite, values, rows=rows))
+    assert [(best.results, best.value) for best in found.best_so_far] == [(1, 0.5), (2, 0.9), (3, 0.9)]
+
+    def repeat(session: Session) -> None:
+        session.get_one(Trial, (before, 1)).reused_from = [before, 0]
+
+    sqlite.write(repeat)
+    assert told(sqlite, before).best_so_far[-1].value == 0.6
+
+
+def test_a_stopped_trial_is_a_result_but_not_the_best(sqlite: Database) -> None:
+    """One that trained for an epoch needed the fewest seconds: it cannot win."""
+    objective = [{"metric": "train_seconds"}]
+    rows = {
+        i: {"metrics": {"train_seconds": 10.0 + i}, "values": [10.0 + i], "state": "completed"} for i in range(6)
+    } | {i: {"metrics": {"train_seconds": 1.0}, "values": [1.0], "state": "pruned"} for i in (0, 4)}
+    found = told(sqlite, stored(sqlite, [0.5] * 6, rows=rows, objectives=objective, strategy=RANDOM))
+    assert [(best.results, best.value) for best in found.best_so_far] == [(2, 11.0), (5, 11.0), (6, 11.0)]
+    assert found.baseline is not None
+    assert (found.baseline.results, found.baseline.reached, found.baseline.sample) == (6, 11.0, 6)
+    assert 11.0 <= found.baseline.expected_best.value < 12.0
+    alone = told(sqlite, stored(sqlite, [0.5] * 6, rows={i: {"state": "pruned"} for i in range(6)}, strategy=RANDOM))
+    assert (alone.best_so_far, alone.baseline) == ([], None)
+
+
+def test_the_winner_changes_by_what_decides_it(sqlite: Database) -> None:
+    """The larger network is more accurate with every seed, the smaller one has the better compromise."""
+    wish = {"metric": "val_accuracy", "soft": [{"metric": "params", "target": 100.0, "exponent": -1.0}]}
+    rows = {i: {"metrics": {"val_accuracy": 0.9, "params": params}} for i, params in enumerate((100, 200))}
+    seeds = {0: [0.90, 0.91], 1: [0.90, 0.91]}
+    found = told(sqlite, stored(sqlite, [0.9, 0.9], rows=rows, seeds=seeds, objectives=[wish]))
+    assert found.noise is not None
+    assert found.noise.winner_changes == 0
+    plain = told(sqlite, stored(sqlite, [0.9, 0.9], rows=rows, seeds=seeds))
+    assert plain.noise is not None
+    assert plain.noise.winner_changes == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_search_without_a_single_result_has_a_report(sqlite: Database) -> None:
+    rows = {i: {"state": "failed", "values": None, "metrics": {}} for i in range(3)}
+    found = told(sqlite, stored(sqlite, [0.0] * 3, rows=rows))
+    assert (found.best_so_far, found.baseline, found.noise, found.shares["failed"]) == ([], None, None, 1)
+    assert "## What is not known" in markdown(found, "x")
+
+
+def test_hypervolume_of_many_points_is_quick() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.random((5000, 2)).tolist()
+    started = time.process_time()
+    assert hypervolume(points) > 0.99
+    assert time.process_time() - started < 2
 
 
 def test_noise_of_seeds(database: Database) -> None:
@@ -253,7 +358,8 @@ def test_replay(
         monkeypatch.setattr(sys, "argv", ["nas", "--url", server.url, "--token", server.token, *words])
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        return int(ended.value.code or 0), capsys.readouterr().out
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out or said.err
 
     code, text = run("replay", one, "--against", same)
     assert (code, text) == (0, f"search {same} is the same as {one}: proposals, results and winner\n")
@@ -267,5 +373,9 @@ def test_replay(
     found = divergence(trials, changed, None, None)
     assert found == {"trial": 4, "part": "values", "original": trials[4]["values"], "replay": [0.123]}
     assert divergence(trials, trials[:-1], None, None)["trial"] == len(trials) - 1  # type: ignore[index]
+    unfinished = server.http().post("/v1/searches", json={**SMALL, "seed": 3}).json()["id"]
+    code, text = run("replay", unfinished)
+    assert code == 2
+    assert f"search {unfinished} is queued; allowed: one that succeeded or failed" in text
     winners = {"trial": 1, "seed": 0}, {"trial": 2, "seed": 0}
     assert divergence(trials, trials, *winners)["part"] == "winner"  # type: ignore[index]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -108,6 +109,17 @@ def test_curves_that_still_rise_go_on() -> None:
     assert epochs_run(scheduler, "1", slow) == 27
     flat = [0.5, *[0.7] * 26]
     assert epochs_run(scheduler, "2", flat) == Extrapolation.POINTS + 1
+
+
+@pytest.mark.parametrize("name", ["median", "curve"])
+def test_a_decision_among_thousands_is_quick(name: str) -> None:
+    scheduler = made(name, max_epochs=9)
+    for key in range(3000):
+        epochs_run(scheduler, str(key), rising(0.5 + key / 10_000))
+    started = time.process_time()
+    for key in range(3000, 3100):
+        epochs_run(scheduler, str(key), rising(0.9))
+    assert time.process_time() - started < 1.5
 
 
 def test_figures_that_are_missing_decide_nothing() -> None:

@@ -85,8 +85,26 @@ def test_a_network_is_scored_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == [list(FOR_STRATEGIES), ["snip"]]
     later = Scorer()
     later.learn(one(8).fingerprint(), {**scorer.told(one(8).fingerprint()), "val_accuracy": 0.5})
-    later(one(8), ["nwot"])
+    later.learn(one(8).fingerprint(), {"params": 9.0, "macs": 9.0, "latency_ms": 9.0})
+    later(one(8))
     assert len(asked) == 2, "what was recorded is known"
+
+
+def test_trained_networks_are_not_scored_again_after_a_restart(
+    sqlite: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(sqlite, settings, strategy={"name": "auto", "pool": 10}, budget={"max_trials": 4})
+    known = {trial.fingerprint for trial in bench.run()}
+    asked: list[str] = []
+
+    def counted(architecture: Architecture, names: list[str]) -> dict[str, float]:
+        asked.append(architecture.fingerprint())
+        return scores(architecture, names)
+
+    monkeypatch.setattr("nas_service.search.scoring.scores", counted)
+    bench.restart()
+    assert asked, "the pool is scored again"
+    assert not known & set(asked)
 
 
 def test_a_network_without_scores_is_the_last(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -37,6 +38,16 @@ def test_one_side_and_several_wishes() -> None:
     both = objective({"metric": "macs", "target": 100}, {"metric": "params", "target": 10, "exponent": -1})
     found = both.value({"val_accuracy": 0.5, "macs": 200, "params": 20})
     assert found == pytest.approx(0.5 * 2**-0.07 / 2)
+
+
+def test_wishes_far_from_their_targets_stay_numbers() -> None:
+    for target, cost in ((1e30, 0), (1e300, 1), (1e-320, 1e12)):
+        wishes = [{"metric": m, "target": target, "exponent": -10.0} for m in ("macs", "params", "depth", "latency_ms")]
+        found = objective(*wishes).value(
+            {"val_accuracy": 0.5, **dict.fromkeys(("macs", "params", "depth", "latency_ms"), cost)}
+        )
+        assert found is not None
+        assert 0 < found < math.inf
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from strategy_tables import ACCURACY, SOMETHING
 
 from nas_service.strategies.decisions import asked
-from nas_service.strategies.evolution import EvolutionConfig, RegularisedEvolution, best_by_scores
+from nas_service.strategies.evolution import EvolutionConfig, RegularisedEvolution
 from nas_service.strategies.protocol import ObservedTrial, Problem
 from search_spaces.architecture import Architecture, Node
 from search_spaces.choose import Choose, Question, replay
@@ -142,10 +142,3 @@ def test_the_best_child_by_zero_cost_scores_is_trained() -> None:
         means.append(sum(int(str(q.answer)) for questions in proposed for q in questions) / 240)
     assert means[1] > means[0] + 1.5
     assert means[2] == means[0], "a score that tells nothing changes nothing"
-
-
-def test_ranks_of_scores_add_up() -> None:
-    nan = math.nan
-    assert best_by_scores([{"a": 1.0, "b": 1.0}, {"a": 2.0, "b": 2e9}, {"a": 3.0, "b": 0.0}]) == 1
-    assert best_by_scores([{"a": nan, "b": 2.0}, {"a": -9.0, "b": 2.0}]) == 1
-    assert best_by_scores([{"a": 1.0}, {"a": 1.0}]) == 0

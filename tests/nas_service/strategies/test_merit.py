@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import random
+import tracemalloc
 
 import numpy as np
 import pytest
 
+from nas_service.search.ranking import dominates
 from nas_service.strategies.merit import Ranking, classes, crowding, front_ranks, has_result, merits
 from nas_service.strategies.protocol import Objective, ObservedTrial
 
@@ -77,6 +79,26 @@ def test_fronts_and_crowding() -> None:
     distances = crowding(table, ranks)
     assert distances[[0, 2, 3, 4]].tolist() == [math.inf] * 4
     assert 0 < distances[1] + distances[5] < math.inf
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3, 4])
+def test_fronts_are_what_is_left_when_those_before_are_gone(objectives: int) -> None:
+    for seed in range(20):
+        table = np.random.default_rng(seed).integers(0, 5, (30, objectives)).astype(np.float64)
+        left, found = dict(enumerate(table.tolist())), front_ranks(table)
+        for rank in range(int(found.max()) + 1):
+            front = [i for i, row in left.items() if not any(dominates(other, row) for other in left.values())]
+            assert np.flatnonzero(found == rank).tolist() == front
+            left = {i: row for i, row in left.items() if i not in front}
+        assert not left
+
+
+def test_the_fronts_of_many_trials_take_little_memory() -> None:
+    table = np.random.default_rng(0).random((4000, 2))
+    tracemalloc.start()
+    assert front_ranks(table).max() > 50
+    assert tracemalloc.get_traced_memory()[1] < 5e6
+    tracemalloc.stop()
 
 
 def test_several_objectives_prefer_the_front_then_room() -> None:

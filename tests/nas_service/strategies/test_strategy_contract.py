@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -135,6 +137,29 @@ def test_killed_and_resumed_is_as_if_nothing_happened(entry: StrategyEntry, endi
             if number % 5 == 0:
                 stored, at = json.dumps(living.snapshot(), allow_nan=False), len(trials)
         assert trials == whole
+
+
+def test_what_is_called_random_does_not_depend_on_results(entry: StrategyEntry) -> None:
+    """What reports take for a random baseline; what comes after it does depend on results, where a strategy learns."""
+    random_first = entry.config().at_random(40, scored=False)
+    setting = problem(TOY, seed=17, max_trials=40)
+
+    def reversed_score(number: int, questions: tuple[Question, ...]) -> ObservedTrial:
+        return replace(scored(number, questions), values=(-TOY.score({q.name: q.answer for q in questions}),))
+
+    one, two = (serial(made(entry, setting), setting, range(40), ending) for ending in (scored, reversed_score))
+    same = [a.questions == b.questions for a, b in zip(one, two, strict=True)]
+    assert all(same[:random_first])
+    assert all(same) == (random_first >= 40)
+
+
+def test_scores_of_networks_are_asked_for_only_after_the_random_trials(entry: StrategyEntry) -> None:
+    setting = problem(TOY, seed=18, max_trials=40)
+    asked_for: list[Architecture] = []
+    setting = replace(setting, scores=lambda network: asked_for.append(network) or {"nwot": len(asked_for) % 7})
+    tried = made(entry, setting)
+    proposals(tried, setting, range(entry.config().at_random(40, scored=True) if entry.name != "random" else 9))
+    assert not asked_for
 
 
 def test_propose_changes_nothing(entry: StrategyEntry) -> None:
@@ -324,3 +349,18 @@ def test_plugins_join_and_bad_ones_are_left_out(monkeypatch: pytest.MonkeyPatch)
     found = with_plugins(STRATEGIES.values(), points)
     assert set(found) == {*STRATEGIES, "greedy"}
     assert found["random"] is TAKEN
+
+
+def test_only_a_search_with_a_model_loads_scipy() -> None:
+    """0.5 s of imports; the model's are there before its first proposal, which else took all threads there are."""
+    heavy = ("scipy.linalg", "scipy.optimize", "scipy.special", "scipy.stats")
+    script = f"""
+import sys, nas_service.search.stages
+from nas_service.strategies import STRATEGIES
+from nas_service.strategies.protocol import Objective, Problem
+print([name for name in {heavy} if name in sys.modules])
+STRATEGIES["auto"].make(STRATEGIES["auto"].config(), Problem(print, (Objective("x", "maximize"),), 0, 9, 1))
+print("scipy.linalg" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\nTrue\n"
