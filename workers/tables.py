@@ -165,7 +165,7 @@ def find_tables(path: Path) -> list[Path]:
 def _columns(path: Path) -> dict[str, Any]:
     """Columns by name: arrays of an ``.npz``, lists of text of a ``.csv``."""
     if path.suffix == ".npz":
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as data:
             return dict(data)
     if not path.name.endswith((".csv", ".csv.gz")):
         raise TableError(f"{path}: not a table; allowed: .npz, .csv or .csv.gz")
@@ -333,8 +333,8 @@ def _own(path: Path, name: str, columns: Mapping[str, Any]) -> Table:
         if column in (*early_columns, "test", "seconds") and not np.isfinite(numbers[column]).all():
             raise TableError(f"{path}: column {column!r} has no number in some row; allowed: one in each row")
         if column in (*seeds, *early_columns, "test"):
-            known = numbers[column][~np.isnan(numbers[column])]
-            if not ((known >= 0) & (known <= 1)).all():
+            given = numbers[column][~np.isnan(numbers[column])]
+            if not ((given >= 0) & (given <= 1)).all():
                 raise TableError(f"{path}: column {column!r} has values outside 0 to 1; allowed: accuracies as shares")
     if "seconds" in numbers and numbers["seconds"].min() < 0:
         raise TableError(f"{path}: column 'seconds' has {numbers['seconds'].min():g}; allowed: at least 0")
