@@ -83,7 +83,7 @@ class Assignment(Part):
     memory_mb: int | None = Field(default=None, ge=16, le=10**8, description="Memory beyond the idle worker's, in MiB.")
     gpus: float = Field(default=0.0, ge=0, le=64, description="Share of a GPU, or number of GPUs; 0 trains on the CPU.")
     checkpoint_seconds: float = Field(
-        default=5.0, ge=0, le=1e6, description="Least time between two checkpoints; 0 writes one after every epoch."
+        default=30.0, ge=0, le=1e6, description="Least time between two checkpoints; 0 writes one after every epoch."
     )
     latency: LatencyRequest | None = Field(default=None, description="Measure latency_ms; null: do not.")
     keep_weights: bool = Field(default=False, description="Save the weights of the best epoch.")
