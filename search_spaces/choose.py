@@ -44,15 +44,13 @@ class Question:
     answer: Scalar
 
 
-def _key(value: Scalar) -> tuple[str, Scalar]:
-    """Tell True from 1 and 1 from 1.0, which Python calls equal."""
-    return type(value).__name__, value
-
-
 def position(options: Sequence[Scalar], answer: Scalar) -> int:
-    """Index of ``answer`` in ``options``, types told apart; -1 if it is not one of them."""
-    wanted = _key(answer)
-    return next((i for i, option in enumerate(options) if _key(option) == wanted), -1)
+    """Index of ``answer`` in ``options``, or -1. True is not 1 and 1 is not 1.0 here, though Python calls them equal."""
+    kind = type(answer)
+    for i, option in enumerate(options):
+        if option == answer and type(option) is kind:
+            return i
+    return -1
 
 
 class Recorder:
@@ -83,7 +81,18 @@ class Recorder:
         return {question.name: question.answer for question in self.questions}
 
 
+GOOD_AT_MOST = 10_000
+_GOOD: set[tuple[object, ...]] = set()
+"""Options that were found to be right, with their types: a space asks the same ones again and again."""
+
+
 def _check_options(name: str, options: Sequence[Scalar]) -> None:
+    known = (*options, *map(type, options))
+    try:
+        if known in _GOOD:
+            return
+    except TypeError:  # not hashable, so not a scalar
+        pass
     if not options:
         raise SpaceError(f"decision {name!r} has no options")
     for option in options:
@@ -94,8 +103,10 @@ def _check_options(name: str, options: Sequence[Scalar]) -> None:
             )
         if isinstance(option, float) and not float("-inf") < option < float("inf"):
             raise SpaceError(f"decision {name!r} has option {option!r}; numbers must be finite")
-    if len({_key(option) for option in options}) != len(options):
+    if len({(type(option), option) for option in options}) != len(options):
         raise SpaceError(f"decision {name!r} lists an option twice: {list(options)}")
+    if len(_GOOD) < GOOD_AT_MOST:
+        _GOOD.add(known)
 
 
 def sample(rng: random.Random) -> Choose:

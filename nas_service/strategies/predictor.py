@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from pydantic import Field
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from nas_service.strategies.decisions import (
     Sample,
@@ -78,6 +78,7 @@ class Predictor:
 
     def __init__(self, config: PredictorConfig, problem: Problem) -> None:
         import_module("scipy.linalg")  # not later: only what is loaded already can be kept to one thread
+        self._threads = ThreadpoolController()
         self._config = config
         self._problem = problem
         self._clear()
@@ -95,7 +96,7 @@ class Predictor:
         rng = stream(self._problem.seed, number)
         if number < self._config.initial or self._results < LEAST:
             return answering(self._first(number, running))
-        with threadpool_limits(1):  # small matrices: threads only get into each other's way
+        with self._threads.limit(limits=1):  # small matrices: threads only get into each other's way
             best = self._pick(number, self._seen | signatures(running), list(running.values()))
         if best is None:
             parent = self._parents()[0].questions
