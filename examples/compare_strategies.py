@@ -53,8 +53,8 @@ FULL = Setting(
         "finalists": {"top_k": 1, "epochs": 9, "seeds": [0, 1]},
     },
     {
-        "mbconv": {"depths": [1, 2], "widths": [8, 12, 16], "expansions": [1, 3]},
-        "nasnet": {"nodes": 3, "cells": [1], "filters": [4, 6]},
+        "mbconv": {"depths": [1, 2], "widths": [8], "expansions": [1, 3]},
+        "nasnet": {"nodes": 2, "cells": [1], "filters": [4]},
     },
     (0, 1, 2),
 )

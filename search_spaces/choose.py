@@ -45,7 +45,7 @@ class Question:
 
 
 def position(options: Sequence[Scalar], answer: Scalar) -> int:
-    """Index of ``answer`` in ``options``, or -1. True is not 1 and 1 is not 1.0 here, though Python calls them equal."""
+    """Index of ``answer`` in ``options``, or -1. True is not 1 and 1 is not 1.0, though Python calls them equal."""
     kind = type(answer)
     for i, option in enumerate(options):
         if option == answer and type(option) is kind:

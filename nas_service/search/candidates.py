@@ -70,7 +70,8 @@ class Candidates:
         self._scorer = Scorer(self._tell_scored)
         self._scored = 0
         """Networks whose scores were computed for the present proposal."""
-        scored = plan.task.kind == "classification" and plan.table is None  # a table says nothing about untrained ones
+        trains = plan.request.evaluator.name == "train"  # a table and a drill say nothing about untrained networks
+        scored = plan.task.kind == "classification" and trains
         problem = replace(plan.problem, ask=self._asked, scores=self._scorer if scored else None)
         self._strategy = plan.strategy.make(plan.strategy_config, problem)
         self._screen = Screen(plan.request.screen, plan.ask, self._scorer) if plan.request.screen else None

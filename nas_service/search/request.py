@@ -269,7 +269,7 @@ class SearchRequest(Strict):
     rules: list[RuleName] = Field(
         [], max_length=50, description="design rules that every candidate must keep; GET /v1/rules tells them"
     )
-    strategy: Named = Field(default_factory=lambda: {"name": "rl"})
+    strategy: Named = Field(default_factory=lambda: {"name": "auto"})
     screen: ScreenSpec | None = Field(
         None, description="choose among several proposals by zero-cost scores; left out: every proposal is trained"
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field
 
+from nas_service.strategies.credit import Credit
 from nas_service.strategies.decisions import Sample, answering, asked, signature, signatures, stream, unseen
 from nas_service.strategies.merit import Floats, merits
 from nas_service.strategies.predictor import ATTEMPTS, LEAST, Predictor, PredictorConfig, Reader
@@ -44,10 +45,10 @@ class AutoConfig(PredictorConfig):
         ge=10,
         le=20_000,
         description="Random samples whose zero-cost scores are computed before the first trial. Left empty: ten times "
-        "the trials of the search, 200 to 1,000. At 50 to 200 ms a sample, 1,000 take one to three minutes.",
+        "the trials of the search, 50 to 1,000. A sample takes 0.05 to 1 s of the driver's CPU.",
     )
     scored: int = Field(
-        32,
+        16,
         ge=1,
         le=10_000,
         description="Most promising candidates whose zero-cost scores are computed, for each trial.",
@@ -77,6 +78,10 @@ class Auto(Predictor):
         self._scored: dict[str, Floats] = {}
         self._used: Used | None = None
 
+    def _clear(self) -> None:
+        super()._clear()
+        self._credit: Credit | None = None
+
     def _scores(self, questions: Sample) -> Mapping[str, float]:
         """Zero-cost scores of a sample by name; none where the search has none."""
         if self._problem.scores is None:
@@ -86,7 +91,7 @@ class Auto(Predictor):
     def _pool(self) -> Pool:
         """Random samples with their scores; made once."""
         if self._cached is None:
-            size = self._options.pool or min(max(10 * (self._problem.max_trials or 100), 200), 1000)
+            size = self._options.pool or min(max(10 * (self._problem.max_trials or 100), 50), 1000)
             rng = stream(self._problem.seed, 0, "pool")
             drawn = [asked(self._problem, sample(rng)) for _ in range(size if self._problem.scores else 0)]
             samples = {signature(questions): questions for questions in drawn}
@@ -120,9 +125,7 @@ class Auto(Predictor):
         encoding = Encoding([*samples, *pool.samples.values()])
         prior = decisions_prior(encoding).beside(weights_prior(len(pool.names), WEIGHT))
         decisions = encoding.encode(samples)
-        informed = GaussianProcess(
-            prior, np.concatenate([decisions, self._ranks(samples)], axis=1), goals, len(pool.names)
-        )
+        informed = GaussianProcess(prior, np.concatenate([decisions, self._ranks(samples)], axis=1), goals)
         if informed.evidence <= process.evidence:
             return process, read
         decisions = encoding.encode(list(pool.samples.values()))
@@ -148,24 +151,28 @@ class Auto(Predictor):
         if near:
             order = np.argsort(-judged(used.guessed(near)), kind="stable")
             near = [near[i] for i in order[: self._options.scored]]
-        pool = [i for i, key in enumerate(self._pool().samples) if key not in taken]
-        samples = [*near, *(list(self._pool().samples.values())[i] for i in pool)]
+        pooled = self._pool().samples
+        pool = [i for i, key in enumerate(pooled) if key not in taken]
+        samples = [*near, *(questions for key, questions in pooled.items() if key not in taken)]
         if not samples:
             return None
         return samples[int(np.argmax(judged(np.concatenate([read(near), used.pool[pool]]))))]
 
     def observe(self, trial: ObservedTrial) -> Figures | None:
         super().observe(trial)
+        pool = self._pool()
+        if self._credit is None:
+            self._credit = Credit(self._problem.objectives, pool.samples)
+        figures: dict[str, float] = self._credit.add(trial)
         recent = self._trials[-RECENT:]
-        if not self._pool().names or len(recent) < LEAST:
-            return None
-        worth = merits(recent, self._problem.objectives)
-        totals = self._pool().total(self._ranks([trial.questions for trial in recent]))
-        if np.ptp(worth) == 0 or np.ptp(totals) == 0:
-            return None
-        from scipy.stats import spearmanr  # half a second, which no other strategy and no server has to pay
+        if pool.names and len(recent) >= LEAST:
+            worth = merits(recent, self._problem.objectives)
+            totals = pool.total(self._ranks([trial.questions for trial in recent]))
+            if np.ptp(worth) > 0 and np.ptp(totals) > 0:
+                from scipy.stats import spearmanr  # half a second, which no other strategy and no server has to pay
 
-        return {"score_correlation": float(spearmanr(totals, worth).statistic)}
+                figures["score_correlation"] = float(spearmanr(totals, worth).statistic)
+        return figures
 
 
 class Pool:

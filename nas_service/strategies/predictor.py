@@ -43,7 +43,7 @@ Reader = Callable[[Sequence[Sample]], Floats]
 ATTEMPTS = 20
 """Samples drawn in search of one that was not tried."""
 LEAST = 3
-"""Results without which a model is not worth fitting."""
+"""Results without which a model is not worth fitting, copies left out."""
 
 
 class PredictorConfig(StrategyConfig):
@@ -86,6 +86,9 @@ class Predictor:
     def _clear(self) -> None:
         self._trials: list[ObservedTrial] = []
         self._signatures: list[str] = []
+        self._copies: list[bool] = []
+        """Whether a trial took over the result of an earlier one: of an equal network, so with the same luck."""
+        self._values: set[tuple[float, ...] | None] = set()
         self._seen: set[str] = set()
         self._results = 0
         self._near: dict[str, dict[str, Sample]] = {}
@@ -148,11 +151,12 @@ class Predictor:
 
     def _chosen(self, goals: Floats) -> list[int]:
         """Trials that the model is made of: half of them the best, the rest the latest."""
-        points, count = self._config.points, len(goals)
-        if count <= points:
-            return list(range(count))
-        best = np.argsort(-goals, kind="stable")[: points // 2].tolist()
-        rest = sorted(set(range(count)) - set(best))
+        points = self._config.points
+        own = [i for i in range(len(goals)) if not self._copies[i]]
+        if len(own) <= points:
+            return own
+        best = sorted(own, key=lambda i: -goals[i])[: points // 2]
+        rest = sorted(set(own) - set(best))
         return sorted([*best, *rest[-(points - len(best)) :]])
 
     def _parents(self) -> list[ObservedTrial]:
@@ -201,7 +205,9 @@ class Predictor:
         self._trials.append(trial)
         self._signatures.append(signature(trial.questions))
         self._seen.add(self._signatures[-1])
-        self._results += has_result(trial, self._problem.objectives)
+        self._copies.append(trial.reused and trial.values in self._values)
+        self._values.add(trial.values)
+        self._results += has_result(trial, self._problem.objectives) and not self._copies[-1]
         return None
 
     def snapshot(self) -> dict[str, Any]:

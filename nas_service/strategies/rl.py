@@ -28,7 +28,7 @@ from search_spaces.choose import Choose
 CLIP = 0.2
 """PPO: a step gains nothing by changing the probability of a sample by more than this share."""
 EPOCHS = 4
-"""PPO: steps on one batch, at most."""
+"""PPO: steps on one batch, at least, unless the policy moves too far."""
 KL_STOP = 0.02
 """PPO: nats that the policy may have moved from that of the batch before another step is taken."""
 
@@ -36,7 +36,7 @@ KL_STOP = 0.02
 class RlController:
     """Samples architectures answer by answer, and makes good answers likelier.
 
-    An update is a step of Adam on
+    An update is one or a few steps of Adam on
 
         loss = - mean over the window of advantage * log π(sample)
                - imitation * mean over the elite of log π(sample)
@@ -118,14 +118,16 @@ class RlController:
         window = self._paths[-constants.window :]
         advantages = torch.tensor(rewards) - baseline
         due = constants.sliding or len(self._paths) % constants.window == 0
+        steps = max(constants.steps, EPOCHS) if constants.algorithm == "ppo" else constants.steps
         decisions = max(sum(map(len, window)), 1)
         before: Tensor | None = None
-        for _ in range(EPOCHS if due and constants.algorithm == "ppo" else 1):
+        for _ in range(steps if due else 1):
             log_policy, entropies = self._controller.judge([*window, *imitated])
             recent, entropy = log_policy[: len(window)], entropies[: len(window)].sum() / decisions
             before = recent.detach() if before is None else before
             moved = recent.detach() - before
-            if float((moved.exp() - 1 - moved).mean()) > KL_STOP:  # an estimate of KL that is never negative
+            distance = float((moved.exp() - 1 - moved).mean())  # an estimate of KL that is never negative
+            if constants.algorithm == "ppo" and distance > KL_STOP:
                 break
             loss = -self._gain(recent, before, advantages) - constants.entropy * entropy
             if imitated:

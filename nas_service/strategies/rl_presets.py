@@ -26,6 +26,8 @@ class Constants:
     algorithm: Literal["reinforce", "ppo"] = "reinforce"
     sliding: bool = False
     """Whether every result is an update, on the latest ``window``; else an update waits for ``window`` new ones."""
+    steps: int = 1
+    """Steps of Adam an update."""
     entropy: float = 0.0
     """Weight of the bonus for the mean entropy of a decision."""
     rewarded_entropy: float = 0.0
@@ -47,6 +49,7 @@ PRESETS = {
         baseline_decay=0.9,
         reward="rank",
         sliding=True,
+        steps=3,
         entropy=0.01,
         imitation=0.5,
         explore=0.1,

@@ -22,6 +22,10 @@ NOISE = (-4.0, 1.5)
 """Prior mean and standard deviation of the log noise variance of targets of unit variance."""
 
 
+SLANT = -1.0
+"""Prior mean of the log weight of the straight line."""
+
+
 class Encoding:
     """Decisions as numbers: a column for each option of each question, and one for a question that was not asked.
 
@@ -108,33 +112,33 @@ def weights_prior(columns: int, mean: float) -> Prior:
 
 
 class GaussianProcess:
-    """Kernel s² exp(-½ Σ_c w_c (a_c - b_c)²) + v² Σ_l a_l b_l and normal noise, maximum a posteriori, by L-BFGS.
+    """Kernel s² exp(-½ Σ_c w_c (a_c - b_c)²) + v² Σ_c w_c a_c b_c and normal noise, maximum a posteriori, by L-BFGS.
 
-    The second sum is over the last ``lines`` columns: a straight line in them.
+    The first part is what is near in all columns, the second a straight line: what each column adds by itself.
     """
 
-    def __init__(self, prior: Prior, rows: Floats, targets: Floats, lines: int = 0, iterations: int = 40) -> None:
+    def __init__(self, prior: Prior, rows: Floats, targets: Floats, iterations: int = 40) -> None:
         """Find the kernel from ``rows`` ``[n, columns]`` and ``targets`` ``[n]`` of mean 0 and variance 1."""
         self._prior = prior
-        self._lines = slice(rows.shape[1] - lines, rows.shape[1])
-        line = rows[:, self._lines] @ rows[:, self._lines].T
-        mean = np.concatenate([prior.mean, [0.0, 0.0, NOISE[0]]])
+        mean = np.concatenate([prior.mean, [0.0, SLANT, NOISE[0]]])
         deviation = np.concatenate([prior.deviation, [1.0, 1.0, NOISE[1]]])
         bounds = [(-8.0, 4.0)] * len(prior.mean) + [(-4.0, 4.0), (-8.0, 4.0), (-9.0, 1.0)]
 
         def loss(theta: Floats) -> tuple[float, Floats]:
             self._set(theta)
             smooth = self._smooth(rows, rows)
-            lower = self._factor(smooth + self._slant * line)
+            line = self._line(rows, rows)
+            lower = self._factor(smooth + line)
             alpha = scipy.linalg.cho_solve((lower, True), targets, check_finite=False)
             inverse = scipy.linalg.cho_solve((lower, True), np.eye(len(rows)), check_finite=False)
             slope = 0.5 * (inverse - np.outer(alpha, alpha))  # of the loss, by the entries of the covariance
             pull = slope * smooth
             by_weight = ((pull @ rows) * rows).sum(axis=0) - (rows * rows).T @ pull.sum(axis=1)
+            by_weight += self._slant * ((slope @ rows) * rows).sum(axis=0)
             by_theta = np.concatenate(
                 [
                     prior.ties.T @ (by_weight * self._weights),
-                    [pull.sum(), self._slant * (slope * line).sum(), self._noise * np.trace(slope)],
+                    [pull.sum(), (slope * line).sum(), self._noise * np.trace(slope)],
                 ]
             )
             off = (theta - mean) / deviation
@@ -157,8 +161,12 @@ class GaussianProcess:
 
     def _kernel(self, one: Floats, two: Floats) -> Floats:
         """Covariance of the signal at rows ``one`` and ``two``: ``[len(one), len(two)]``."""
-        line: Floats = one[:, self._lines] @ two[:, self._lines].T
-        return self._smooth(one, two) + self._slant * line
+        return self._smooth(one, two) + self._line(one, two)
+
+    def _line(self, one: Floats, two: Floats) -> Floats:
+        """The part of the covariance that is a straight line in the columns."""
+        line: Floats = (one * (self._slant * self._weights)) @ two.T
+        return line
 
     def _smooth(self, one: Floats, two: Floats) -> Floats:
         """The part of the covariance that falls with distance."""
@@ -193,7 +201,7 @@ class GaussianProcess:
             known = np.concatenate([self._rows, pending])
             lower, across = self._factor(self._kernel(known, known)), self._kernel(rows, known)
         solved = scipy.linalg.solve_triangular(lower, across.T, lower=True, check_finite=False)
-        alone = self._variance + self._slant * (rows[:, self._lines] ** 2).sum(axis=1)
+        alone = self._variance + self._slant * (rows * rows) @ self._weights
         return mean, np.sqrt(np.maximum(alone - (solved * solved).sum(axis=0), 1e-10))
 
 

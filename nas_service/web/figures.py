@@ -73,7 +73,7 @@ def figures(session: Session, search: Search) -> dict[str, Figure]:
         "density": bars(trials, score, per_million_parameters=True),
         "curves": curves(session, search, trials, score),
         "finalists": finalists(session, search, score),
-        "controller": controller(session, search),
+        "learned": learned(session, search),
     }
     return {name: figure for name, figure in found.items() if figure["data"]}
 
@@ -322,21 +322,31 @@ def _by_epoch(data: list[Trace], y: str) -> Figure:
     return chart(data, "epoch", y, xaxis=_counted(last), yaxis=_measured("val_accuracy", values))
 
 
-def controller(session: Session, search: Search) -> Figure:
-    """Reward, baseline and entropy of the controller by update."""
+LEARNED = {
+    "reward": ("reward", "markers", BLUE, "y"),
+    "baseline": ("baseline", "lines", GREY, "y"),
+    "entropy": ("entropy", "lines", AMBER, "y2"),
+    "credit_step": ("steps from earlier trials", "lines", BLUE, "y"),
+    "credit_scores": ("picked by zero-cost scores", "lines", GREEN, "y"),
+    "credit_jump": ("random and far ones", "lines", GREY, "y"),
+    "score_correlation": ("rank correlation of scores and results", "lines", AMBER, "y2"),
+}
+"""Figures of a strategy's updates: name, marks, colour, axis."""
+
+
+def learned(session: Session, search: Search) -> Figure:
+    """What the strategy learned by update: the controller's reward, or how well each source of proposals did."""
     query = sa.select(StrategyUpdate).where(StrategyUpdate.search_id == search.id).order_by(StrategyUpdate.observed_as)
     rows = list(session.scalars(query))
-    data = []
-    for name, colour, axis in (("reward", BLUE, "y"), ("baseline", GREY, "y"), ("entropy", AMBER, "y2")):
-        points = [(row.observed_as, row.figures[name]) for row in rows if row.figures.get(name) is not None]
+    data: list[Trace] = []
+    titles: dict[str, list[str]] = {"y": [], "y2": []}
+    for figure, (name, mode, colour, axis) in LEARNED.items():
+        points = [(row.observed_as, row.figures[figure]) for row in rows if row.figures.get(figure) is not None]
         if points:
             look = {"marker": {"color": colour, "size": 5, "opacity": 0.6}, "line": {"color": colour, "width": 2}}
-            data.append(_scatter("markers" if name == "reward" else "lines", name, points, yaxis=axis, **look))
-    second = {
-        "overlaying": "y",
-        "side": "right",
-        "title": {"text": "entropy [nats]"},
-        "showgrid": False,
-        "automargin": True,
-    }
-    return chart(data, "update", "reward, baseline", yaxis2=second)
+            data.append(_scatter(mode, name, points, yaxis=axis, **look))
+            titles[axis].append(figure)
+    right = "entropy [nats]" if "entropy" in titles["y2"] else "rank correlation"
+    second = {"overlaying": "y", "side": "right", "title": {"text": right}, "showgrid": False, "automargin": True}
+    left = "reward, baseline" if "reward" in titles["y"] else "share of results beaten"
+    return chart(data, "update", left, **({"yaxis2": second} if titles["y2"] else {}))

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from nas_service.client import Client
 from nas_service.database.session import Database
 from nas_service.database.tables import Event, Measurement, StrategyUpdate, Trial
+from nas_service.strategies.rl_presets import PRESETS
 from tests.end_to_end.conftest import Service, _end, drill, poll
 
 TRIALS = 20
@@ -67,7 +68,7 @@ def _audit(database: Database, search_id: str) -> None:
     observed = sorted(t.observed_as for t in trials if t.observed_as)
     assert observed == list(range(1, len(trials) + 1))
     assert sorted(u.observed_as for u in updates) == observed
-    assert sorted(u.figures["step"] for u in updates) == observed
+    assert sorted(u.figures["step"] for u in updates) == [PRESETS["service"].steps * count for count in observed]
     ends = [
         e.data["trial"]
         for e in events

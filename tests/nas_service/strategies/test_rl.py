@@ -109,7 +109,7 @@ def test_one_update_for_each_result() -> None:
         values = (value,) if state in ("completed", "pruned") else None
         figures = controller.observe(ObservedTrial(number, questions, state, values, 9))  # type: ignore[arg-type]
         assert figures is not None
-        assert figures["step"] == number + 1
+        assert figures["step"] == PRESETS["service"].steps * (number + 1)
         assert set(figures) == {
             "step", "reward", "baseline", "advantage", "entropy", "loss", "learning_rate", "probability_of_best",
         }  # fmt: skip

@@ -15,6 +15,7 @@ from strategy_tables import ACCURACY, SOMETHING, conditional, problem
 from nas_service.strategies import STRATEGIES, ObservedTrial, Problem, Strategy
 from nas_service.strategies.auto import Auto, AutoConfig, Pool
 from nas_service.strategies.decisions import asked, signature
+from nas_service.strategies.predictor import Predictor
 from nas_service.strategies.surrogate import (
     Encoding,
     GaussianProcess,
@@ -110,11 +111,11 @@ def test_posterior_is_that_of_a_direct_computation() -> None:
     encoding = Encoding(known)
     rows, new, busy = encoding.encode(known), encoding.encode(unknown), encoding.encode(pending)
     goals = np.random.default_rng(3).normal(size=30)
-    process = GaussianProcess(decisions_prior(encoding), rows, goals, lines=encoding.counts)
+    process = GaussianProcess(decisions_prior(encoding), rows, goals)
 
     def kernel(one: np.ndarray, two: np.ndarray) -> np.ndarray:
         square = ((one[:, None, :] - two[None, :, :]) ** 2 * process._weights).sum(axis=2)
-        line = one[:, -encoding.counts :] @ two[:, -encoding.counts :].T
+        line = (one * process._weights) @ two.T
         return np.asarray(process._variance * np.exp(-square / 2) + process._slant * line)
 
     noise = process._noise + 1e-6
@@ -192,6 +193,50 @@ def test_correlation_of_scores_and_results_is_told() -> None:
     assert figures is not None
     assert figures["score_correlation"] is not None
     assert figures["score_correlation"] > 0.4
+
+
+def test_each_source_of_proposals_has_its_credit() -> None:
+    setting = chain(4, good_scores)
+    strategy = Auto(AutoConfig(pool=50, initial=5), setting)
+    trials: list[ObservedTrial] = []
+
+    def told(questions: tuple[Question, ...], worth: float) -> object:
+        trials.append(ObservedTrial(len(trials), questions, "completed", (worth,), 9))
+        return strategy.observe(trials[-1])
+
+    pooled = list(strategy._pool().samples.values())
+    lone = asked(setting, lambda _, options: options[0])
+    near = asked(setting, lambda name, options: options[name == "layer3"])
+    far = asked(setting, lambda name, options: options[1 + (name < "layer4")])
+    figures: dict[str, float] = {}
+    for questions, worth in ((pooled[0], 1.0), (lone, 2.0), (near, 3.0), (far, 0.0), (pooled[1], 4.0)):
+        figures = told(questions, worth)  # type: ignore[assignment]
+    credit = {name: value for name, value in figures.items() if name.startswith("credit_")}
+    assert credit == {"credit_scores": (0.5 + 1) / 2, "credit_jump": (1 + 0) / 2, "credit_step": 1.0}
+    rebuilt = Auto(AutoConfig(pool=50, initial=5), setting)
+    rebuilt.restore(json.loads(json.dumps(strategy.snapshot())))
+    after = ObservedTrial(5, pooled[2], "completed", (5.0,), 9)
+    assert rebuilt.observe(after) == strategy.observe(after)
+
+
+def test_a_copied_result_does_not_count_twice() -> None:
+    """Equal networks share one training, luck included: told as evidence of its own, the luck would look like merit."""
+    setting = chain(8)
+    strategy, plain = made("predictor", setting), made("predictor", setting)
+    for number in range(20):
+        questions = asked(setting, sample(random.Random(number)))
+        worth = value([int(q.answer) for q in questions])
+        trial = ObservedTrial(number, questions, "completed", (worth,), 9)
+        strategy.observe(trial)
+        plain.observe(trial)
+    copied = asked(setting, sample(random.Random(77)))
+    strategy.observe(ObservedTrial(20, copied, "completed", (worth,), 9, reused=True))
+    assert isinstance(strategy, Predictor)
+    assert isinstance(plain, Predictor)
+    known, without = (s._model()[0]._rows for s in (strategy, plain))
+    assert np.array_equal(known, without)
+    strategy.observe(ObservedTrial(21, copied, "completed", (worth + 1,), 9, reused=True))
+    assert len(strategy._model()[0]._rows) == 21, "a result of another search is news"
 
 
 def test_first_trials_are_the_best_of_the_pool_and_some_random_ones() -> None:
