@@ -42,7 +42,7 @@ def test_defaults_are_filled_in_and_shown(http: httpx.Client) -> None:
     answer = http.post("/v1/searches?dry_run=true", json={"dataset": {"name": "digits"}, "space": {"name": "residual"}})
     assert answer.status_code == 200
     request = answer.json()["request"]
-    assert request["strategy"] == {"name": "rl"}
+    assert request["strategy"] == {"name": "auto"}
     usual = {"metric": "val_accuracy", "direction": None, "device": "worker", "batch_size": 1, "soft": []}
     assert request["objectives"] == [usual]
     assert request["screen"] is None

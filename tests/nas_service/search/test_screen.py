@@ -93,7 +93,8 @@ def test_a_network_is_scored_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_trained_networks_are_not_scored_again_after_a_restart(
     sqlite: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = Bench(sqlite, settings, strategy={"name": "auto", "pool": 10}, budget={"max_trials": 4})
+    body = {"evaluator": {"name": "train"}, "budget": {"max_trials": 4}}
+    bench = Bench(sqlite, settings, strategy={"name": "auto", "pool": 10}, **body)
     known = {trial.fingerprint for trial in bench.run()}
     asked: list[str] = []
 
