@@ -47,13 +47,13 @@ class Setting:
 FULL = Setting(
     {
         "dataset": {"name": "fashion-mnist", "max_train": 5_000, "max_validation": 2_000},
-        "scheduler": {"name": "asha", "min_epochs": 1, "max_epochs": 9, "reduction_factor": 3},
+        "scheduler": {"name": "asha", "min_epochs": 1, "max_epochs": 4, "reduction_factor": 2},
         "recipe": {"batch_size": 64, "schedule": {"name": "cosine", "warmup_epochs": 1}},
         "budget": {"max_trials": 30},
-        "finalists": {"top_k": 1, "epochs": 9, "seeds": [0, 1]},
+        "finalists": {"top_k": 1, "epochs": 4, "seeds": [0, 1]},
     },
     {
-        "mbconv": {"depths": [1, 2], "widths": [8], "expansions": [1, 3]},
+        "mbconv": {"kernels": [3, 5], "depths": [1, 2], "widths": [8], "expansions": [1, 3]},
         "nasnet": {"nodes": 2, "cells": [1], "filters": [4]},
     },
     (0, 1, 2),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from pydantic import Field
 
 from nas_service.strategies.credit import Credit
@@ -33,7 +34,7 @@ BEST = 64
 """The first trials are taken from so many of the best of the pool."""
 RECENT = 200
 """Latest trials that are asked whether scores predict results."""
-WEIGHT = math.log(0.5)
+WEIGHT = -3.0
 """Prior of the log weight of a score in the kernel."""
 
 
@@ -63,10 +64,10 @@ class Auto(Predictor):
     """The predictor, with zero-cost scores as far as they help.
 
     With scores, a pool of random samples is ranked by the sum of the logarithms of its ranks; the first trials are its
-    best, but for every fifth, which is random. Then the ranks are inputs of the Gaussian process beside the decisions,
-    by distance and by a straight line, as long as that explains the results better than the decisions alone. Candidates
-    are the pool, and variations of the best trials; of these only the ``scored`` most promising are scored, judged by
-    the ranks that a linear model of the pool predicts for them.
+    best, but for every fifth, which is random. Then the ranks, as normal scores, are inputs of the Gaussian process
+    beside the decisions, by distance and by a straight line, as long as that explains the results better than the
+    decisions alone. Candidates are the pool, and variations of the best trials; of these only the ``scored`` most
+    promising are scored, judged by what a linear model of the pool predicts for them.
     """
 
     kind = "auto"
@@ -107,6 +108,10 @@ class Auto(Predictor):
                 self._scored[key] = pool.ranked([self._scores(questions)])[0]
         return np.array([self._scored[key] for key in keys]).reshape(len(keys), len(pool.names))
 
+    def _grades(self, samples: Sequence[Sample]) -> Floats:
+        """The ranks as normal scores: ``[len(samples), scores]``."""
+        return self._pool().grades(self._ranks(samples))
+
     def _first(self, number: int, running: Proposed) -> Sample:
         pool = self._pool()
         if pool.names and number % RANDOM_EVERY != RANDOM_EVERY - 1:
@@ -123,16 +128,17 @@ class Auto(Predictor):
         if not pool.names:
             return process, read
         encoding = Encoding([*samples, *pool.samples.values()])
-        prior = decisions_prior(encoding).beside(weights_prior(len(pool.names), WEIGHT))
+        prior = decisions_prior(encoding).beside(weights_prior(len(pool.names), WEIGHT, 1 / len(pool.names)))
         decisions = encoding.encode(samples)
-        informed = GaussianProcess(prior, np.concatenate([decisions, self._ranks(samples)], axis=1), goals)
+        informed = GaussianProcess(prior, np.concatenate([decisions, self._grades(samples)], axis=1), goals)
         if informed.evidence <= process.evidence:
             return process, read
         decisions = encoding.encode(list(pool.samples.values()))
         ridge = decisions.T @ decisions + np.eye(decisions.shape[1])
-        linear = np.asarray(np.linalg.solve(ridge, decisions.T @ pool.ranks), dtype=np.float64)
-        self._used = Used(encoding, linear, np.concatenate([decisions, pool.ranks], axis=1))
-        return informed, self._used.reader(self._ranks)
+        grades = pool.grades(pool.ranks)
+        linear = np.asarray(np.linalg.solve(ridge, decisions.T @ grades), dtype=np.float64)
+        self._used = Used(encoding, linear, np.concatenate([decisions, grades], axis=1))
+        return informed, self._used.reader(self._grades)
 
     def _pick(self, number: int, taken: set[str], running: Sequence[Sample]) -> Sample | None:
         rng = stream(self._problem.seed, number, "explore")
@@ -204,6 +210,11 @@ class Pool:
             rank[:] = (np.searchsorted(pool, values, "left") + np.searchsorted(pool, values, "right")) / (2 * len(pool))
         return ranks
 
+    def grades(self, ranks: Floats) -> Floats:
+        """Ranks as normal scores, which tell the best of the pool apart as ranks do not."""
+        least = 0.5 / len(self.samples)
+        return np.asarray(scipy.special.ndtri(np.clip(ranks, least, 1 - least)), dtype=np.float64)
+
     def total(self, ranks: Floats) -> Floats:
         """Sum of the logarithms of the ranks: ``[len(ranks)]``. A sample must not fail at any of the scores."""
         counted = [i for i, name in enumerate(self.names) if name in PREFERRED] or list(range(len(self.names)))
@@ -217,18 +228,18 @@ class Used:
 
     encoding: Encoding
     linear: Floats
-    """Ranks as a linear function of the encoded decisions: ``[columns, scores]``."""
+    """Grades as a linear function of the encoded decisions: ``[columns, scores]``."""
     pool: Floats
     """The model's rows of the pool."""
 
-    def reader(self, ranks: Reader) -> Reader:
-        """Rows of samples, with their ranks."""
-        return lambda samples: np.concatenate([self.encoding.encode(samples), ranks(samples)], axis=1)
+    def reader(self, grades: Reader) -> Reader:
+        """Rows of samples, with their grades."""
+        return lambda samples: np.concatenate([self.encoding.encode(samples), grades(samples)], axis=1)
 
     def guessed(self, samples: Sequence[Sample]) -> Floats:
-        """Rows of samples, with the ranks that are expected of them."""
+        """Rows of samples, with the grades that are expected of them."""
         decisions = self.encoding.encode(samples)
-        return np.concatenate([decisions, np.clip(decisions @ self.linear, 0, 1)], axis=1)
+        return np.concatenate([decisions, decisions @ self.linear], axis=1)
 
 
 def distance(one: Sample, two: Sample) -> int:

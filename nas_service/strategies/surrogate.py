@@ -18,12 +18,11 @@ from nas_service.strategies.protocol import Objective, ObservedTrial
 from search_spaces.choose import Question
 
 COUNT = 3.0
+"""Largest value of a column that counts how often an option is the answer."""
+COUNT_LINE = 0.37
+"""Prior variance of the slope of a straight line in such a column."""
 NOISE = (-4.0, 1.5)
 """Prior mean and standard deviation of the log noise variance of targets of unit variance."""
-
-
-SLANT = -1.0
-"""Prior mean of the log weight of the straight line."""
 
 
 class Encoding:
@@ -83,6 +82,8 @@ class Prior:
     ties: Floats
     mean: Floats
     deviation: Floats
+    lines: Floats
+    """Variance of the slope of a straight line in each column, 0 for none, up to one factor for all."""
 
     def beside(self, other: Prior) -> Prior:
         """The prior of both sets of columns, side by side."""
@@ -90,7 +91,8 @@ class Prior:
         ties = np.zeros((rows + len(other.ties), columns + other.ties.shape[1]))
         ties[:rows, :columns] = self.ties
         ties[rows:, columns:] = other.ties
-        return Prior(ties, np.append(self.mean, other.mean), np.append(self.deviation, other.deviation))
+        joined = (np.append(getattr(self, n), getattr(other, n)) for n in ("mean", "deviation", "lines"))
+        return Prior(ties, *joined)
 
 
 def decisions_prior(encoding: Encoding) -> Prior:
@@ -103,42 +105,42 @@ def decisions_prior(encoding: Encoding) -> Prior:
     many, few = int(decisions.max(initial=-1)) + 1, int(kinds.max(initial=-1)) + 1
     ties = np.concatenate([np.eye(many)[decisions], np.eye(few)[kinds]], axis=1)
     mean = np.concatenate([np.full(many, math.log(2 / max(many, 1))), np.zeros(few)])
-    return Prior(ties, mean, np.ones(many + few)).beside(weights_prior(encoding.counts, -1.0))
+    prior = Prior(ties, mean, np.ones(many + few), np.zeros(len(kinds)))
+    return prior.beside(weights_prior(encoding.counts, -1.0, COUNT_LINE))
 
 
-def weights_prior(columns: int, mean: float) -> Prior:
-    """A weight of its own for each column, its logarithm around ``mean``."""
-    return Prior(np.eye(columns), np.full(columns, mean), np.full(columns, 1.5))
+def weights_prior(columns: int, mean: float, line: float) -> Prior:
+    """A weight of its own for each column, its logarithm around ``mean``, and a straight line."""
+    return Prior(np.eye(columns), np.full(columns, mean), np.full(columns, 1.5), np.full(columns, line))
 
 
 class GaussianProcess:
-    """Kernel s² exp(-½ Σ_c w_c (a_c - b_c)²) + v² Σ_c w_c a_c b_c and normal noise, maximum a posteriori, by L-BFGS.
+    """Kernel s² exp(-½ Σ_c w_c (a_c - b_c)²) + v² Σ_c l_c a_c b_c and normal noise, maximum a posteriori, by L-BFGS.
 
-    The first part is what is near in all columns, the second a straight line: what each column adds by itself.
+    The second part is a straight line in some columns, whose l_c the prior fixes.
     """
 
     def __init__(self, prior: Prior, rows: Floats, targets: Floats, iterations: int = 40) -> None:
         """Find the kernel from ``rows`` ``[n, columns]`` and ``targets`` ``[n]`` of mean 0 and variance 1."""
         self._prior = prior
-        mean = np.concatenate([prior.mean, [0.0, SLANT, NOISE[0]]])
+        line = self._line(rows, rows)
+        mean = np.concatenate([prior.mean, [0.0, 0.0, NOISE[0]]])
         deviation = np.concatenate([prior.deviation, [1.0, 1.0, NOISE[1]]])
         bounds = [(-8.0, 4.0)] * len(prior.mean) + [(-4.0, 4.0), (-8.0, 4.0), (-9.0, 1.0)]
 
         def loss(theta: Floats) -> tuple[float, Floats]:
             self._set(theta)
             smooth = self._smooth(rows, rows)
-            line = self._line(rows, rows)
-            lower = self._factor(smooth + line)
+            lower = self._factor(smooth + self._slant * line)
             alpha = scipy.linalg.cho_solve((lower, True), targets, check_finite=False)
             inverse = scipy.linalg.cho_solve((lower, True), np.eye(len(rows)), check_finite=False)
             slope = 0.5 * (inverse - np.outer(alpha, alpha))  # of the loss, by the entries of the covariance
             pull = slope * smooth
             by_weight = ((pull @ rows) * rows).sum(axis=0) - (rows * rows).T @ pull.sum(axis=1)
-            by_weight += self._slant * ((slope @ rows) * rows).sum(axis=0)
             by_theta = np.concatenate(
                 [
                     prior.ties.T @ (by_weight * self._weights),
-                    [pull.sum(), (slope * line).sum(), self._noise * np.trace(slope)],
+                    [pull.sum(), self._slant * (slope * line).sum(), self._noise * np.trace(slope)],
                 ]
             )
             off = (theta - mean) / deviation
@@ -161,11 +163,11 @@ class GaussianProcess:
 
     def _kernel(self, one: Floats, two: Floats) -> Floats:
         """Covariance of the signal at rows ``one`` and ``two``: ``[len(one), len(two)]``."""
-        return self._smooth(one, two) + self._line(one, two)
+        return self._smooth(one, two) + self._slant * self._line(one, two)
 
     def _line(self, one: Floats, two: Floats) -> Floats:
-        """The part of the covariance that is a straight line in the columns."""
-        line: Floats = (one * (self._slant * self._weights)) @ two.T
+        """The part of the covariance that is a straight line in some columns, up to a factor."""
+        line: Floats = (one * self._prior.lines) @ two.T
         return line
 
     def _smooth(self, one: Floats, two: Floats) -> Floats:
@@ -201,7 +203,7 @@ class GaussianProcess:
             known = np.concatenate([self._rows, pending])
             lower, across = self._factor(self._kernel(known, known)), self._kernel(rows, known)
         solved = scipy.linalg.solve_triangular(lower, across.T, lower=True, check_finite=False)
-        alone = self._variance + self._slant * (rows * rows) @ self._weights
+        alone = self._variance + self._slant * (rows * rows) @ self._prior.lines
         return mean, np.sqrt(np.maximum(alone - (solved * solved).sum(axis=0), 1e-10))
 
 
