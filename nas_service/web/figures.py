@@ -248,7 +248,7 @@ def bars(trials: Sequence[Trial], score: str = "val_accuracy", per_million_param
         "hovertemplate": f"trial %{{x}}<br>%{{y:.4f}}<br>{title} %{{customdata[0]:.4f}}"
         "<br>parameters %{customdata[1]:.4s}<extra></extra>",
     }
-    up = f"{title} per million parameters" if per_million_parameters else title
+    up = f"{title} / M parameters" if per_million_parameters else title
     return chart([trace], "trial", up, xaxis={"type": "category"}, yaxis={"rangemode": "tozero"})
 
 

@@ -41,7 +41,7 @@ def test_density_is_the_score_per_million_parameters() -> None:
     assert trace["x"] == ["1", "0", "2"]
     assert trace["y"] == pytest.approx([0.8 / 0.5, 0.9 / 2, 0.95 / 4])
     assert trace["customdata"][0] == [0.8, 500_000]
-    assert figure["layout"]["yaxis"]["title"]["text"] == "validation accuracy per million parameters"
+    assert figure["layout"]["yaxis"]["title"]["text"] == "validation accuracy / M parameters"
 
 
 def test_the_area_of_a_bubble_is_a_cost() -> None:
