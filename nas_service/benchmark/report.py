@@ -9,7 +9,7 @@ import numpy as np
 
 from nas_service import markdown
 from nas_service.benchmark.plot import charts
-from nas_service.benchmark.simulation import BUDGETS
+from nas_service.benchmark.simulation import BUDGETS, POINTS
 from nas_service.benchmark.statistics import capped_mean, curve, headline, paired, standard_error
 from nas_service.benchmark.suite import MODES, Record
 from nas_service.benchmark.timing import LIMIT, TIMED, TRIALS
@@ -22,6 +22,8 @@ MAIN = 100
 PARALLEL = ", parallel"
 LOWEST = 0.001
 """Points below which a figure draws no difference."""
+
+LUCK_SEEDS = 50
 
 PUBLISHED_12_EPOCHS = (
     ("random", "93.70 ± 0.36"),
@@ -109,6 +111,8 @@ def document(
                 parts += [f"### {table.name}: {mode}", _regret_table(chosen, baseline, alone)]
                 if table.space == "nasbench201" and mode == "exact":
                     parts.append(_published(PUBLISHED_TO_OPTIMUM, "networks trained to the optimum", WEAK_NAS))
+                if mode == "noisy":
+                    parts.append(_luck(table))
                 panels.append((mode, {name: regrets(runs).mean(axis=0).tolist() for name, runs in chosen.items()}))
             else:
                 parts += [f"### {table.name}: {mode}", _seconds_table(chosen)]
@@ -121,6 +125,22 @@ def document(
     if timings:
         parts += _timing_table(timings)
     return "\n\n".join([*parts, END]), figures
+
+
+def luck(table: Table) -> float:
+    """Mean regret in points of the best observed row, were every row trained once: what luck alone costs."""
+    found = []
+    for seed in range(LUCK_SEEDS):
+        values = [table.value(row, seed=seed) for row in range(len(table.mean))]
+        found.append(POINTS * (table.optimum - float(table.mean[int(np.argmax(values))])))
+    return float(np.mean(found))
+
+
+def _luck(table: Table) -> str:
+    return (
+        f"Were all rows of the table trained once, the best observed would lie {luck(table):.3f} points below the "
+        f"optimum on average (n = {LUCK_SEEDS}): that much is the luck of a single training, not the search."
+    )
 
 
 def _about(table: Table) -> str:

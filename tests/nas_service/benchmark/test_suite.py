@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from nas_service.benchmark import suite as suites
 from nas_service.benchmark.plot import charts
-from nas_service.benchmark.report import BEGIN, END, document, write
+from nas_service.benchmark.report import BEGIN, END, document, luck, write
 from nas_service.benchmark.simulation import simulate
 from nas_service.benchmark.statistics import capped_mean, curve, headline, paired, wilcoxon
 from nas_service.benchmark.suite import MODES, RUNS, Mode, Suite, figures_of, run_suite, stored, suite
@@ -207,6 +207,11 @@ def test_parallel_runs_stand_beside_serial_ones(tmp_path: Path) -> None:
     last = {mode.name: [curve(r["regret"], 60)[-1] for r in records if r["mode"] == mode.name] for mode in modes}
     assert f"| {sum(last['exact, parallel']) / sum(last['exact']):.2f} |" in text.split("exact, parallel")[1]
     assert "× serial |" not in text.split("exact, parallel")[0]
+
+
+def test_luck_is_what_noise_costs_when_all_is_known() -> None:
+    assert luck(made_table(1, 0.3, noise=0.0)) == 0.0
+    assert 0.0 < luck(made_table(1, 0.3, noise=0.005)) < luck(made_table(1, 0.3, noise=0.05))
 
 
 def test_charts_are_drawn_to_scale() -> None:
