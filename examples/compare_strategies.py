@@ -1,8 +1,8 @@
 """Which strategy finds the better network, with real trainings: the same searches by each strategy, seed by seed.
 
 ``python examples/compare_strategies.py [--small]`` with a server started by ``nas serve`` in the same folder. The full
-form takes Fashion-MNIST from Debian's package dataset-fashion-mnist and an hour or two of two cores; the small one
-digits and a minute. Started again, after a crash of whatever, it goes on with the searches that are there. The result
+form takes Fashion-MNIST from Debian's package dataset-fashion-mnist and hours of two cores; the small one digits and
+a minute. Started again, after a crash of whatever, it goes on with the searches that are there. The result
 is Markdown on standard output, which ``> docs/compared.md`` keeps.
 """
 

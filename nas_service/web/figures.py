@@ -339,14 +339,14 @@ def learned(session: Session, search: Search) -> Figure:
     query = sa.select(StrategyUpdate).where(StrategyUpdate.search_id == search.id).order_by(StrategyUpdate.observed_as)
     rows = list(session.scalars(query))
     data: list[Trace] = []
-    titles: dict[str, list[str]] = {"y": [], "y2": []}
+    drawn: set[str] = set()
     for figure, (name, mode, colour, axis) in LEARNED.items():
         points = [(row.observed_as, row.figures[figure]) for row in rows if row.figures.get(figure) is not None]
         if points:
             look = {"marker": {"color": colour, "size": 5, "opacity": 0.6}, "line": {"color": colour, "width": 2}}
             data.append(_scatter(mode, name, points, yaxis=axis, **look))
-            titles[axis].append(figure)
-    right = "entropy [nats]" if "entropy" in titles["y2"] else "rank correlation"
+            drawn |= {figure, axis}
+    right = "entropy [nats]" if "entropy" in drawn else "rank correlation"
     second = {"overlaying": "y", "side": "right", "title": {"text": right}, "showgrid": False, "automargin": True}
-    left = "reward, baseline" if "reward" in titles["y"] else "share of results beaten"
-    return chart(data, "update", left, **({"yaxis2": second} if titles["y2"] else {}))
+    left = "reward, baseline" if "reward" in drawn else "share of results beaten"
+    return chart(data, "update", left, **({"yaxis2": second} if "y2" in drawn else {}))

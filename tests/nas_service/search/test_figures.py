@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
-from nas_service.database.tables import Trial
+from nas_service.database.session import Database
+from nas_service.database.tables import Search, Trial
+from nas_service.settings import Settings
 from nas_service.strategies.protocol import Objective
-from nas_service.web.figures import BARS, bars, bubbles
+from nas_service.web.figures import BARS, bars, bubbles, learned
+from tests.nas_service.search.benches import Bench
 
 OBJECTIVES = (Objective("val_accuracy", "maximize"),)
 
@@ -50,3 +53,35 @@ def test_the_area_of_a_bubble_is_a_cost() -> None:
         assert figure["data"][0]["marker"]["size"] == sizes
         assert figure["data"][0]["marker"]["sizemode"] == "area"
     assert "memory [MB] %{customdata[1]" in figure["data"][0]["hovertemplate"]
+
+
+@pytest.mark.parametrize(
+    ("request_body", "names", "titles"),
+    [
+        ({"strategy": {"name": "rl"}}, {"reward", "baseline", "entropy"}, ["reward, baseline", "entropy [nats]"]),
+        (
+            {"strategy": {"name": "auto", "initial": 3}},
+            {"steps from earlier trials", "random and far ones"},
+            ["share of results beaten"],
+        ),
+        (
+            {"strategy": {"name": "auto", "initial": 3, "pool": 10}, "evaluator": {"name": "train"}},
+            {"picked by zero-cost scores", "rank correlation of scores and results"},
+            ["share of results beaten", "rank correlation"],
+        ),
+        ({"strategy": {"name": "random"}}, set(), ["share of results beaten"]),
+    ],
+    ids=["rl", "auto", "auto with scores", "random"],
+)
+def test_what_a_strategy_learned_is_drawn(
+    sqlite: Database, settings: Settings, request_body: dict[str, Any], names: set[str], titles: list[str]
+) -> None:
+    bench = Bench(sqlite, settings, space={"name": "residual", "depths": [1, 2], "widths": [4, 8]},
+                  budget={"max_trials": 6}, **request_body)  # fmt: skip
+    bench.run()
+    with sqlite.read() as session:
+        figure = learned(session, session.get_one(Search, bench.id))
+    assert names <= {trace["name"] for trace in figure["data"]}
+    assert bool(names) == bool(figure["data"])
+    axes = [figure["layout"][axis]["title"]["text"] for axis in ("yaxis", "yaxis2") if axis in figure["layout"]]
+    assert axes == titles

@@ -187,6 +187,9 @@ def test_scores_that_tell_nothing_are_dropped() -> None:
     search(useful, chain(3), 15)
     assert useful._used is not None, "ranks tell the best apart that the search is among"
     assert useless._used is None
+    good = Auto(AutoConfig(), chain(3, good_scores))
+    search(good, chain(3), 30)
+    assert good._used is not None
 
 
 def test_correlation_of_scores_and_results_is_told() -> None:
