@@ -209,9 +209,15 @@ def test_parallel_runs_stand_beside_serial_ones(tmp_path: Path) -> None:
     assert "× serial |" not in text.split("exact, parallel")[0]
 
 
-def test_luck_is_what_noise_costs_when_all_is_known() -> None:
+def test_luck_is_what_noise_costs_when_all_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     assert luck(made_table(1, 0.3, noise=0.0)) == 0.0
     assert 0.0 < luck(made_table(1, 0.3, noise=0.005)) < luck(made_table(1, 0.3, noise=0.05))
+    monkeypatch.setattr("nas_service.benchmark.report.LUCK_SEEDS", 10)
+    noisy, best = made_table(1, 0.3, noise=0.02), []
+    for seed in range(10):
+        observed = [noisy.value(row, seed=seed) for row in range(len(noisy.mean))]
+        best.append(noisy.mean[int(np.argmax(observed))])
+    assert luck(noisy) == pytest.approx(100 * (noisy.optimum - np.mean(best)))
 
 
 def test_charts_are_drawn_to_scale() -> None:
