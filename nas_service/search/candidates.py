@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,13 +19,13 @@ from nas_service.search.ledger import Ending, Ledger
 from nas_service.search.mirror import Mirror
 from nas_service.search.plan import Plan, network_costs
 from nas_service.search.ranking import pareto_front
-from nas_service.search.scoring import Scorer, Screen
+from nas_service.search.scoring import NO_SCORES, Scorer, Screen
 from nas_service.search.source import Control, Nothing, figures_of, weights_of
 from nas_service.settings import Settings
 from nas_service.strategies.merit import feasible, turned
 from nas_service.strategies.protocol import Inheriting, ObservedTrial, Proposed
 from search_spaces.architecture import Architecture, Node
-from search_spaces.build import walk
+from search_spaces.build import Walk, walk
 from search_spaces.choose import Choose, Question, Recorder, replay
 from workers.assignment import Assignment, Failure, ParentWeights
 
@@ -39,6 +39,10 @@ SNAPSHOT_EVERY = 10
 """Results between two snapshots of the strategy, at least; and at least a tenth of all, for a snapshot holds them."""
 SCORED_UNTOLD = 25
 """Networks that are scored for one proposal before the search says so, and again after as many."""
+
+
+class NoTime(Exception):
+    """The search is to stop while scores of untrained networks are computed."""
 
 
 @dataclass
@@ -67,12 +71,12 @@ class Candidates:
         self._control, self._mirror = control, mirror
         self.parallel = plan.request.resources.max_parallel
         self.reason = ""
-        self._scorer = Scorer(self._tell_scored)
+        self._scorer = Scorer(settings.searches_dir / ledger.search_id / "scores.jsonl", self._tell_scored)
         self._scored = 0
         """Networks whose scores were computed for the present proposal."""
-        trains = plan.request.evaluator.name == "train"  # a table and a drill say nothing about untrained networks
-        scored = plan.task.kind == "classification" and trains
-        problem = replace(plan.problem, ask=self._asked, scores=self._scorer if scored else None)
+        self._proposing = False
+        """Whether scores are computed for a proposal, which can be given up; a result is told to the end."""
+        problem = replace(plan.problem, ask=self._asked, scores=self._scores if plan.scored else None)
         self._strategy = plan.strategy.make(plan.strategy_config, problem)
         self._screen = Screen(plan.request.screen, plan.ask, self._scorer) if plan.request.screen else None
         self._running: dict[int, Running] = {}
@@ -103,9 +107,6 @@ class Candidates:
             trials = list(session.scalars(sa.select(Trial).where(Trial.search_id == search_id).order_by(Trial.number)))
             snapshots = sa.select(StrategySnapshot).where(StrategySnapshot.search_id == search_id)
             snapshot = session.scalars(snapshots.order_by(StrategySnapshot.observed.desc())).first()
-        for trial in trials:
-            if trial.fingerprint:
-                self._scorer.learn(trial.fingerprint, trial.metrics)
         if snapshot is not None:
             self._strategy.restore(dict(snapshot.snapshot))
             self._snapshot_at = snapshot.observed
@@ -154,7 +155,7 @@ class Candidates:
 
     def _next(self) -> Assignment | Nothing:
         if self._control.stopping.is_set() or self._control.spent.is_set():
-            self.reason = self.reason or ("the budget of seconds is spent" if self._control.spent.is_set() else "")
+            self.reason = self.reason or self._spent
             return Nothing.NOW if self._running else Nothing.MORE
         while not self._queue:
             if len(self._running) >= self.parallel:
@@ -164,17 +165,30 @@ class Candidates:
             if self._free >= FREE_PROPOSALS * self._plan.request.budget.max_trials:
                 self.reason = f"{self._free} proposals were infeasible or repeated: the space seems to hold no more"
                 return Nothing.NOW if self._running else Nothing.MORE
-            self._propose()
+            try:
+                self._propose()
+            except NoTime:
+                self._scores_done()
+                self.reason = self.reason or self._spent
+                return Nothing.NOW if self._running else Nothing.MORE
         return self._start(self._queue.pop(0))
+
+    @property
+    def _spent(self) -> str:
+        return "the budget of seconds is spent" if self._control.spent.is_set() else ""
 
     def _propose(self) -> None:
         """One proposal through the chain; it ends in the queue, or as a result that cost nothing."""
         number, self._next_number = self._next_number, self._next_number + 1
         given = self._given(number)
         running: Proposed = self._proposed
-        if given is None and self._screen:
-            running = self._screen.proposal(self._strategy, number, running, self._unwanted)
-        recorder = Recorder(replay({}) if given else self._strategy.propose(number, running))
+        self._proposing = True
+        try:
+            if given is None and self._screen:
+                running = self._screen.proposal(self._strategy, number, running, self._unwanted)
+            recorder = Recorder(replay({}) if given else self._strategy.propose(number, running))
+        finally:
+            self._proposing = False
         self._scores_done()
         if given is None and isinstance(self._strategy, Inheriting):
             parent = self._strategy.parent(number, running)
@@ -226,6 +240,14 @@ class Candidates:
         except Exception:  # a space of a plug-in may raise anything
             return Architecture(self._plan.task, (Node("none: the space raised", (0,)),))
 
+    def _scores(self, architecture: Architecture) -> Mapping[str, float]:
+        """What strategies are told; nothing of a network that would not be trained, whatever it promises."""
+        try:
+            kept = self._kept_bounds(walk(architecture))
+        except Exception:  # a block of a plug-in may raise anything
+            kept = False
+        return self._scorer(architecture) if kept else NO_SCORES
+
     def _scores_done(self) -> None:
         if self._scored >= SCORED_UNTOLD:
             self._ledger.set_reason("")
@@ -234,6 +256,8 @@ class Candidates:
     def _tell_scored(self) -> None:
         """Hundreds of networks take a strategy minutes, in which nothing else happens: say so."""
         self._scored += 1
+        if self._proposing and (self._control.stopping.is_set() or self._control.spent.is_set()):
+            raise NoTime
         if self._scored % SCORED_UNTOLD == 0:
             self._ledger.set_reason(f"computes zero-cost scores of untrained networks: {self._scored} so far")
 
@@ -242,9 +266,12 @@ class Candidates:
         where it cannot be built."""
         if self._plan.request.reuse != "none" and architecture.fingerprint() in self._known:
             return True
-        looked_into = walk(architecture)
+        return not self._kept_bounds(walk(architecture))
+
+    def _kept_bounds(self, looked_into: Walk) -> bool:
+        """Whether a network keeps the bounds of its costs and the rules."""
         figures, broken = network_costs(looked_into), self._plan.broken(looked_into)
-        return not feasible(self._plan.violations(figures, costs_only=True, broken=broken))
+        return feasible(self._plan.violations(figures, costs_only=True, broken=broken))
 
     @property
     def _proposed(self) -> dict[int, tuple[Question, ...]]:
@@ -441,7 +468,7 @@ class Candidates:
                 values=tuple(ending.values) if ending.values else None,
                 epoch=epoch,
                 violations=tuple(ending.violations or ()),
-                reused=ending.reused_from is not None,
+                reused=_reused(ending.reused_from, self._ledger.search_id),
             )
             figures = None if self._given(number) else self._strategy.observe(trial)
             self._observed += 1
@@ -479,6 +506,11 @@ def _questions(stored: list[Any]) -> tuple[Question, ...]:
     return tuple(Question(name, tuple(options), answer) for name, options, answer in stored)
 
 
+def _reused(source: Sequence[Any] | None, search_id: str) -> bool:
+    """Whether a result is that of an earlier trial of the same search: another search's is new to the strategy."""
+    return source is not None and source[0] == search_id
+
+
 def _observed(trial: Trial) -> ObservedTrial:
     return ObservedTrial(
         number=trial.number,
@@ -487,5 +519,5 @@ def _observed(trial: Trial) -> ObservedTrial:
         values=tuple(trial.values) if trial.values else None,
         epoch=trial.epoch,
         violations=tuple(trial.violations or ()),
-        reused=trial.reused_from is not None,
+        reused=_reused(trial.reused_from, trial.search_id),
     )

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from nas_service.errors import InvalidRequest, json_pointer
+from nas_service.search.means import within_means
 from nas_service.search.request import COST_METRICS, SCORES, SearchRequest
 from nas_service.settings import Settings
 from nas_service.strategies import STRATEGIES
@@ -51,6 +52,8 @@ class Plan:
     """Trials 0, 1, …: networks that were given, fitted to the task; the strategy proposes those after them."""
     table: Path | None = None
     """Table that candidates are looked up in."""
+    scored: bool = False
+    """Whether the strategy gets zero-cost scores of untrained networks."""
 
     def ask(self, choose: Choose) -> Architecture:
         """The space's architecture for a chooser, every argument present."""
@@ -206,7 +209,18 @@ def make_plan(request: SearchRequest, source: DatasetSource, info: DatasetInfo, 
     given = tuple(_given(network, task, f"/first/{i}") for i, network in enumerate(request.first))
     roots = tuple(settings.roots())
     table = _table(request, space, task, space_config, roots)
-    return Plan(request, source, info, task, space, space_config, strategy, strategy_config, roots, given, table)
+    strategy_config, affordable = within_means(strategy_config, request, _train_images(request, info))
+    trains = request.evaluator.name == "train"  # a table and a drill say nothing about untrained networks
+    scored = affordable and trains and task.kind == "classification"
+    return Plan(
+        request, source, info, task, space, space_config, strategy, strategy_config, roots, given, table, scored
+    )
+
+
+def _train_images(request: SearchRequest, info: DatasetInfo) -> int:
+    """Images of an epoch."""
+    images = round(info.train * (1 - request.dataset.validation_fraction))
+    return min(images, request.dataset.max_train or images)
 
 
 def _table(request: SearchRequest, space: Space, task: Task, config: SpaceConfig, roots: Sequence[Path]) -> Path | None:

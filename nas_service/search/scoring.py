@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from nas_service.search.request import ScreenSpec
 from nas_service.strategies.protocol import Proposed, Strategy
@@ -19,35 +24,61 @@ FOR_STRATEGIES: tuple[ZeroCostName, ...] = ("params", "macs", "synflow", "jacov"
 """Those that strategies may ask for: the ones that rank best for what they cost."""
 COSTS = ("params", "macs")
 """Scores that every trial lists already, as costs."""
+NO_SCORES: Mapping[str, float] = dict.fromkeys(FOR_STRATEGIES, math.nan)
 
 
 class Scorer:
-    """Remembers the scores of every network that it was asked for, by fingerprint."""
+    """Remembers the scores of every network that it was asked for, by fingerprint; in a file too, for later drivers.
 
-    def __init__(self, tell: Callable[[], None] = lambda: None) -> None:
+    A network that two drivers began and did not end has no scores: it may be what took them down.
+    """
+
+    def __init__(self, file: Path | None = None, tell: Callable[[], None] = lambda: None) -> None:
         """``tell`` is called for every network whose scores had to be computed."""
         self._known: dict[str, dict[str, float]] = {}
         self._tell = tell
+        self._file = file
+        self._begun: Counter[str] = Counter()
+        """fingerprint → drivers that began to compute its scores and did not end."""
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            for line in file.read_text().splitlines() if file.exists() else ():
+                with contextlib.suppress(ValueError):  # torn by a crash
+                    self._take(*json.loads(line))
+
+    def _take(self, fingerprint: str, found: Mapping[str, float] | None = None) -> None:
+        """One line of the file: a network whose scores were begun, or its scores."""
+        if found is None:
+            self._begun[fingerprint] += 1
+        else:
+            del self._begun[fingerprint]
+            self._known.setdefault(fingerprint, {}).update(found)
+
+    def _note(self, *line: Any) -> None:
+        if self._file is not None:
+            with self._file.open("a") as file:
+                file.write(json.dumps(line) + "\n")
 
     def __call__(self, architecture: Architecture, names: Sequence[str] = FOR_STRATEGIES) -> Mapping[str, float]:
         """Scores by name, NaN where one cannot be computed."""
-        known = self._known.setdefault(architecture.fingerprint(), {})
+        fingerprint = architecture.fingerprint()
+        known = self._known.setdefault(fingerprint, {})
         missing = [name for name in names if name not in known]
         if missing:
-            try:
-                known |= scores(architecture, missing)
-            except Exception as error:  # a block of a plug-in may raise anything
-                log.warning("a network has no zero-cost scores: %s: %s", type(error).__name__, error)
-                known |= dict.fromkeys(missing, math.nan)
+            self._note(fingerprint)
+            known |= self._computed(architecture, missing)
+            self._note(fingerprint, known)
             self._tell()
         return {name: known[name] for name in names}
 
-    def learn(self, fingerprint: str, metrics: Mapping[str, float]) -> None:
-        """Take over what an earlier driver recorded of a trial: its scores, and costs, which are scores too."""
-        listed = {name.removeprefix(PREFIX): value for name, value in metrics.items() if name.startswith(PREFIX)}
-        found = listed | {name: float(metrics[name]) for name in COSTS if name in metrics}
-        if found:
-            self._known.setdefault(fingerprint, {}).update(found)
+    def _computed(self, architecture: Architecture, names: Sequence[str]) -> dict[str, float]:
+        try:
+            if self._begun[architecture.fingerprint()] > 1:
+                raise RuntimeError("two drivers ended while they computed them")
+            return scores(architecture, names)
+        except Exception as error:  # a block of a plug-in may raise anything
+            log.warning("a network has no zero-cost scores: %s: %s", type(error).__name__, error)
+            return dict.fromkeys(names, math.nan)
 
     def told(self, fingerprint: str) -> dict[str, float]:
         """What is known of a network, as metrics of its trial; costs are there already."""

@@ -67,7 +67,7 @@ class Stages:
         if self._stopped_by_request():
             return
         if winner is None:
-            self._ledger.end_search("failed", self._no_winner())
+            self._ledger.end_search("failed", "; ".join(filter(None, (reason, self._no_winner()))))
             return
         self._succeed(winner, reason)
 

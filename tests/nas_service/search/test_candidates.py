@@ -61,6 +61,8 @@ def test_a_repeated_architecture_takes_the_result_and_is_free(sqlite: Database, 
     ]
     assert trials[1].values == trials[0].values
     assert [seen.reused for seen in bench.told.seen] == [False, True, False, True, False]
+    bench.restart()
+    assert [seen.reused for seen in bench.told.seen] == [False, True, False, True, False]
 
 
 def test_the_repeat_of_a_running_candidate_waits_for_its_result(sqlite: Database, settings: Settings) -> None:
@@ -159,6 +161,9 @@ def test_results_of_earlier_searches_are_taken(sqlite: Database, settings: Setti
     trials = second.run()
     assert [t.reused_from for t in trials] == [[first.id, 0], [first.id, 1], [first.id, 2]]
     assert all(t.counted for t in trials), "they count: the budget is of results"
+    assert [seen.reused for seen in second.told.seen] == [False] * 3, "the strategy sees them for the first time"
+    second.restart()
+    assert [seen.reused for seen in second.told.seen] == [False] * 3
     for changes in ({"reuse": "search"}, {"seed": 4}, {"scheduler": {"name": "none", "max_epochs": 3}}):
         other = Bench(sqlite, settings, widths=WIDTHS, **changes)
         assert [t.reused_from for t in other.run()] == [None] * 3, changes

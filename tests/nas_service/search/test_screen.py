@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -14,10 +15,13 @@ from nas_service.search.request import SearchRequest
 from nas_service.search.scoring import FOR_STRATEGIES, Scorer
 from nas_service.settings import Settings
 from search_spaces.architecture import Architecture, Node, Task
+from search_spaces.build import walk
+from search_spaces.cost import costs_of
 from tests.conftest import drill
 from tests.nas_service.search.benches import WIDTHS, Bench
 from workers.proxies import scores
 
+TRAINED = {"evaluator": {"name": "train"}, "budget": {"max_trials": 4}}
 MACS = {"scores": ["macs"], "candidates_per_trial": len(WIDTHS)}
 
 
@@ -83,29 +87,92 @@ def test_a_network_is_scored_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert scorer(one(8)) == first
     scorer(one(8), ["macs", "snip"])
     assert asked == [list(FOR_STRATEGIES), ["snip"]]
-    later = Scorer()
-    later.learn(one(8).fingerprint(), {**scorer.told(one(8).fingerprint()), "val_accuracy": 0.5})
-    later.learn(one(8).fingerprint(), {"params": 9.0, "macs": 9.0, "latency_ms": 9.0})
-    later(one(8))
-    assert len(asked) == 2, "what was recorded is known"
 
 
-def test_trained_networks_are_not_scored_again_after_a_restart(
+def refused(architecture: Architecture, names: list[str]) -> dict[str, float]:
+    raise AssertionError(f"{names} of {architecture.fingerprint()} are known")
+
+
+def test_scores_outlive_their_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "search" / "scores.jsonl"
+    first = Scorer(file)
+    found = {width: first(one(width), ["macs", "snip"]) for width in (4, 8)}
+    with file.open("a") as torn:
+        torn.write('["a network", {"macs": 1')
+    later = Scorer(file)
+    monkeypatch.setattr("nas_service.search.scoring.scores", refused)
+    assert {width: later(one(width), ["macs", "snip"]) for width in (4, 8)} == found
+    assert later.told(one(4).fingerprint()) == {"zc_snip": found[4]["snip"]}
+
+
+def test_a_network_whose_scores_end_two_drivers_gets_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "scores.jsonl"
+
+    def killed(architecture: Architecture, names: list[str]) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nas_service.search.scoring.scores", killed)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            Scorer(file)(one(8), ["macs"])
+    third = Scorer(file)
+    assert math.isnan(third(one(8), ["macs"])["macs"])
+    assert "two drivers ended" in caplog.text
+    monkeypatch.undo()
+    assert third(one(4), ["macs"])["macs"] > 0
+    assert math.isnan(Scorer(file)(one(8), ["macs"])["macs"]), "it is not tried again"
+
+
+def test_the_pool_is_not_scored_again_after_a_restart(
     sqlite: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    body = {"evaluator": {"name": "train"}, "budget": {"max_trials": 4}}
-    bench = Bench(sqlite, settings, strategy={"name": "auto", "pool": 10}, **body)
-    known = {trial.fingerprint for trial in bench.run()}
-    asked: list[str] = []
+    bench = Bench(sqlite, settings, strategy={"name": "auto", "pool": 10}, **TRAINED)
+    bench.run()
+    monkeypatch.setattr("nas_service.search.scoring.scores", refused)
+    bench.restart()
+
+
+@pytest.mark.parametrize("by", ["spent", "stopping"])
+def test_a_search_that_is_to_stop_does_not_score_the_rest_of_its_pool(
+    sqlite: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    bench = Bench(sqlite, settings, strategy={"name": "auto", "pool": 100}, **TRAINED)
+    asked: list[Architecture] = []
 
     def counted(architecture: Architecture, names: list[str]) -> dict[str, float]:
-        asked.append(architecture.fingerprint())
+        asked.append(architecture)
+        if len(asked) == 2:
+            getattr(bench.control, by).set()
         return scores(architecture, names)
 
     monkeypatch.setattr("nas_service.search.scoring.scores", counted)
+    assert bench.run() == [], "no trial is begun only to be cancelled"
+    assert len(asked) == 2
+    assert bench.candidates.reason == ("the budget of seconds is spent" if by == "spent" else "")
     bench.restart()
-    assert asked, "the pool is scored again"
-    assert not known & set(asked)
+    trials = bench.run()
+    assert [trial.state for trial in trials if trial.counted] == ["completed"] * 4
+    assert asked[0] not in asked[2:], "what was computed before is known"
+
+
+def test_scores_of_networks_that_break_a_bound_are_not_computed(
+    sqlite: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def counted(architecture: Architecture, names: list[str]) -> dict[str, float]:
+        asked.append(costs_of(walk(architecture)).params)
+        return scores(architecture, names)
+
+    monkeypatch.setattr("nas_service.search.scoring.scores", counted)
+    bound = {"metric": "params", "max": costs_of(walk(one(8))).params}
+    bench = Bench(sqlite, settings, strategy={"name": "auto", "pool": 20}, constraints=[bound], **TRAINED)
+    trials = bench.run()
+    assert asked
+    assert max(asked) <= bound["max"]
+    assert trials[0].state == "completed", "the best of the pool keeps the bound"
 
 
 def test_a_network_without_scores_is_the_last(caplog: pytest.LogCaptureFixture) -> None:

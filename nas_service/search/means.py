@@ -1,0 +1,41 @@
+"""How many networks the strategy may have zero-cost scores of: as many as a share of the trainings' time pays for.
+
+Scores are computed in the driver while nothing is proposed, so that a search of short trainings, or of many at once,
+would wait for them most of the time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nas_service.search.request import SearchRequest
+from nas_service.strategies.auto import AutoConfig
+from nas_service.strategies.protocol import StrategyConfig
+
+SHARE = 0.25
+"""Of the time of all trainings, at most, as far as one can tell before."""
+IMAGES = 128
+"""Images that a CPU trains a network on in the time that its scores take: 30 to 210 measured, the fewer the larger the
+images."""
+GPU = 30
+"""How much faster a GPU is taken to train than the CPU that computes scores."""
+POOL_UNDER_CLOCK = 50
+"""Networks in the pool of a search that has only so many seconds."""
+
+
+def within_means(config: StrategyConfig, request: SearchRequest, train_images: int) -> tuple[StrategyConfig, bool]:
+    """Options of a strategy with what was left empty, and whether it gets scores; ``train_images`` of one epoch.
+
+    It follows from the request and the data alone, so a search is replayed with the same numbers.
+    """
+    if not isinstance(config, AutoConfig):
+        return config, True
+    trials, speed = request.budget.max_trials, GPU if request.resources.gpus else 1
+    full = config.pool or min(max(10 * trials, 50), 1000)
+    trained = train_images * request.scheduler.max_epochs / speed / request.resources.max_parallel
+    part = min(1.0, SHARE * trained / IMAGES / (full / trials + config.scored))
+    given: dict[str, Any] = {name: getattr(config, name) for name in config.model_fields_set}
+    pool = int(full * part) if request.budget.max_seconds is None else min(int(full * part), POOL_UNDER_CLOCK)
+    least = 10  # of AutoConfig.pool
+    found = {"pool": max(pool, least), "scored": max(round(config.scored * part), 1)}
+    return config.model_copy(update=found | given), pool >= least or config.pool is not None
