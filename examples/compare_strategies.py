@@ -47,7 +47,7 @@ class Setting:
 FULL = Setting(
     {
         "dataset": {"name": "fashion-mnist", "max_train": 5_000, "max_validation": 2_000},
-        "scheduler": {"name": "asha", "min_epochs": 1, "max_epochs": 4, "reduction_factor": 2},
+        "scheduler": {"name": "asha", "max_epochs": 4, "reduction_factor": 2},
         "recipe": {"batch_size": 64, "schedule": {"name": "cosine", "warmup_epochs": 1}},
         "budget": {"max_trials": 30},
         "finalists": {"top_k": 1, "epochs": 4, "seeds": [0, 1]},

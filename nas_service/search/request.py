@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -136,7 +137,12 @@ class SchedulerSpec(Strict):
         "rung for some; median stops those below the median of the others; curve those whose learning curve will not "
         "reach the best; none trains all",
     )
-    min_epochs: int = Field(1, ge=1, le=10_000, description="epochs before a candidate may be stopped")
+    min_epochs: int = Field(
+        1,
+        ge=1,
+        le=10_000,
+        description="epochs before a candidate may be stopped; left out: to the first after the recipe's warm-up",
+    )
     max_epochs: int = Field(9, ge=1, le=10_000, description="epochs of a candidate that is never stopped")
     reduction_factor: int = Field(3, ge=2, le=100, description="asha, hyperband: one in so many goes on at each rung")
 
@@ -299,9 +305,13 @@ class SearchRequest(Strict):
         """The request for data of this task.
 
         Where it names no objectives, the task's own score is the objective. Several views that a published recipe asks
-        for are one view where the task is not classification.
+        for are one view where the task is not classification. Where it does not say after how many epochs candidates
+        may be stopped, that is not while the learning rate still warms up (``docs/searching.md`` has a measurement).
         """
         changes: dict[str, Any] = {}
+        warm, most = math.ceil(self.recipe.schedule.warmup_epochs), self.scheduler.max_epochs
+        if warm and "min_epochs" not in self.scheduler.model_fields_set:
+            changes["scheduler"] = self.scheduler.model_copy(update={"min_epochs": min(1 + warm, most)})
         if "objectives" not in self.model_fields_set:
             changes["objectives"] = [ObjectiveSpec.model_validate({"metric": own_score(task)})]
         published = RECIPES[self.recipe.name].options if self.recipe.name else {}

@@ -121,8 +121,10 @@ class Auto(Predictor):
                     return pool.samples[key]
         return super()._first(number, running)
 
-    def _fitted(self, samples: Sequence[Sample], goals: Floats) -> tuple[GaussianProcess, Reader]:
-        process, read = super()._fitted(samples, goals)
+    def _fitted(
+        self, samples: Sequence[Sample], goals: Floats, stopped: Floats | None
+    ) -> tuple[GaussianProcess, Reader]:
+        process, read = super()._fitted(samples, goals, stopped)
         pool = self._pool()
         self._used = None
         if not pool.names:
@@ -130,7 +132,7 @@ class Auto(Predictor):
         encoding = Encoding([*samples, *pool.samples.values()])
         prior = decisions_prior(encoding).beside(weights_prior(len(pool.names), WEIGHT, 1 / len(pool.names)))
         decisions = encoding.encode(samples)
-        informed = GaussianProcess(prior, np.concatenate([decisions, self._grades(samples)], axis=1), goals)
+        informed = GaussianProcess(prior, np.concatenate([decisions, self._grades(samples)], axis=1), goals, stopped)
         if informed.evidence <= process.evidence:
             return process, read
         decisions = encoding.encode(list(pool.samples.values()))

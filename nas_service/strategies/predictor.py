@@ -91,8 +91,10 @@ class Predictor:
         self._values: set[tuple[float, ...] | None] = set()
         self._seen: set[str] = set()
         self._results = 0
+        self._mixed = False
+        """Whether some results are of trainings that were stopped."""
         self._near: dict[str, dict[str, Sample]] = {}
-        self._kernels: tuple[int, GaussianProcess, Reader] | None = None
+        self._kernels: tuple[tuple[int, bool], GaussianProcess, Reader] | None = None
         self._known: tuple[int, Floats] | None = None
 
     def propose(self, number: int, running: Proposed = NONE_RUNNING) -> Choose:
@@ -126,10 +128,16 @@ class Predictor:
             self._known = len(self._trials), targets(self._trials, self._problem.objectives)
         return self._known[1]
 
-    def _fitted(self, samples: Sequence[Sample], goals: Floats) -> tuple[GaussianProcess, Reader]:
+    def _fitted(
+        self, samples: Sequence[Sample], goals: Floats, stopped: Floats | None
+    ) -> tuple[GaussianProcess, Reader]:
         """The process of these results, and what turns samples into its rows."""
         encoding = Encoding(samples)
-        return GaussianProcess(decisions_prior(encoding), encoding.encode(samples), goals), encoding.encode
+        return GaussianProcess(decisions_prior(encoding), encoding.encode(samples), goals, stopped), encoding.encode
+
+    def _stopped(self, chosen: Sequence[int]) -> Floats | None:
+        """1 for those of the trials that were stopped, 0 for the others; None where none of all was."""
+        return np.array([float(self._trials[i].state == "pruned") for i in chosen]) if self._mixed else None
 
     def _model(self) -> tuple[GaussianProcess, Reader, float]:
         """The process given all results, what it reads, and the best value it expects of a trial."""
@@ -137,16 +145,19 @@ class Predictor:
         size = LEAST
         while max(size + 1, size * 6 // 5) <= count:
             size = max(size + 1, size * 6 // 5)
-        if self._kernels is None or self._kernels[0] != size:
+        if self._kernels is None or self._kernels[0] != (size, self._mixed):
             goals = targets(self._trials[:size], self._problem.objectives)
             chosen = self._chosen(goals)
             samples = [self._trials[i].questions for i in chosen]
-            self._kernels = size, *self._fitted(samples, goals[chosen])
+            self._kernels = (size, self._mixed), *self._fitted(samples, goals[chosen], self._stopped(chosen))
         _, process, read = self._kernels
         goals = self._targets()
         chosen = self._chosen(goals)
         rows = read([self._trials[i].questions for i in chosen])
-        process.condition(rows, goals[chosen])
+        stopped = self._stopped(chosen)
+        process.condition(rows, goals[chosen], stopped)
+        if stopped is not None and not stopped.all():
+            rows = rows[stopped == 0]
         return process, read, float(process.posterior(rows)[0].max())
 
     def _chosen(self, goals: Floats) -> list[int]:
@@ -208,6 +219,7 @@ class Predictor:
         self._copies.append(trial.reused and trial.values in self._values)
         self._values.add(trial.values)
         self._results += has_result(trial, self._problem.objectives) and not self._copies[-1]
+        self._mixed = self._mixed or trial.state == "pruned"
         return None
 
     def snapshot(self) -> dict[str, Any]:

@@ -21,6 +21,8 @@ COUNT = 3.0
 """Largest value of a column that counts how often an option is the answer."""
 COUNT_LINE = 0.37
 """Prior variance of the slope of a straight line in such a column."""
+STOPPED = 0.0
+"""Prior mean of the log weight of having been stopped in the kernel: a correlation of 0.6."""
 NOISE = (-4.0, 1.5)
 """Prior mean and standard deviation of the log noise variance of targets of unit variance."""
 
@@ -118,11 +120,21 @@ class GaussianProcess:
     """Kernel s² exp(-½ Σ_c w_c (a_c - b_c)²) + v² Σ_c l_c a_c b_c and normal noise, maximum a posteriori, by L-BFGS.
 
     The second part is a straight line in some columns, whose l_c the prior fixes.
+
+    Where some results are of trainings that were stopped, a further column says which. So those are values of another
+    function, and how much it has in common with the one that is asked for is learned too.
     """
 
-    def __init__(self, prior: Prior, rows: Floats, targets: Floats, iterations: int = 40) -> None:
-        """Find the kernel from ``rows`` ``[n, columns]`` and ``targets`` ``[n]`` of mean 0 and variance 1."""
-        self._prior = prior
+    def __init__(
+        self, prior: Prior, rows: Floats, targets: Floats, stopped: Floats | None = None, iterations: int = 40
+    ) -> None:
+        """Find the kernel from ``rows`` ``[n, columns]`` and ``targets`` ``[n]`` of mean 0 and variance 1.
+
+        ``stopped`` ``[n]`` is 1 for results of trainings that were stopped, 0 for others; None: none ever was.
+        """
+        self._kinds = stopped is not None
+        self._prior = prior = prior.beside(weights_prior(1, STOPPED, 0.0)) if self._kinds else prior
+        known, rows = rows, self._whole(rows, stopped)
         line = self._line(rows, rows)
         mean = np.concatenate([prior.mean, [0.0, 0.0, NOISE[0]]])
         deviation = np.concatenate([prior.deviation, [1.0, 1.0, NOISE[1]]])
@@ -131,16 +143,19 @@ class GaussianProcess:
         def loss(theta: Floats) -> tuple[float, Floats]:
             self._set(theta)
             smooth = self._smooth(rows, rows)
-            lower = self._factor(smooth + self._slant * line)
+            straight = line * self._shared(rows, rows)
+            lower = self._factor(smooth + self._slant * straight)
             alpha = scipy.linalg.cho_solve((lower, True), targets, check_finite=False)
             inverse = scipy.linalg.cho_solve((lower, True), np.eye(len(rows)), check_finite=False)
             slope = 0.5 * (inverse - np.outer(alpha, alpha))  # of the loss, by the entries of the covariance
             pull = slope * smooth
-            by_weight = ((pull @ rows) * rows).sum(axis=0) - (rows * rows).T @ pull.sum(axis=1)
+            by_weight = _by_weight(pull, rows)
+            if self._kinds:  # the only weight that the straight line depends on
+                by_weight[-1:] += _by_weight(self._slant * slope * straight, rows[:, -1:])
             by_theta = np.concatenate(
                 [
                     prior.ties.T @ (by_weight * self._weights),
-                    [pull.sum(), self._slant * (slope * line).sum(), self._noise * np.trace(slope)],
+                    [pull.sum(), self._slant * (slope * straight).sum(), self._noise * np.trace(slope)],
                 ]
             )
             off = (theta - mean) / deviation
@@ -153,7 +168,13 @@ class GaussianProcess:
         self._set(found.x)
         self.evidence = -float(found.fun)
         """Logarithm of the posterior density of the kernel, up to a constant: how well it explains the targets."""
-        self.condition(rows, targets)
+        self.condition(known, targets, stopped)
+
+    def _whole(self, rows: Floats, stopped: Floats | None = None) -> Floats:
+        """Rows with the column that says what was stopped, where there is one; nothing was where it is not told."""
+        if not self._kinds:
+            return rows
+        return np.column_stack([rows, np.zeros(len(rows)) if stopped is None else stopped])
 
     def _set(self, theta: Floats) -> None:
         self._weights = np.exp(self._prior.ties @ theta[:-3])
@@ -163,12 +184,19 @@ class GaussianProcess:
 
     def _kernel(self, one: Floats, two: Floats) -> Floats:
         """Covariance of the signal at rows ``one`` and ``two``: ``[len(one), len(two)]``."""
-        return self._smooth(one, two) + self._slant * self._line(one, two)
+        return self._smooth(one, two) + self._slant * self._line(one, two) * self._shared(one, two)
 
     def _line(self, one: Floats, two: Floats) -> Floats:
         """The part of the covariance that is a straight line in some columns, up to a factor."""
         line: Floats = (one * self._prior.lines) @ two.T
         return line
+
+    def _shared(self, one: Floats, two: Floats) -> Floats | float:
+        """What the straight lines of whole and of stopped trainings have in common: 1 within a kind."""
+        if not self._kinds:
+            return 1.0
+        shared: Floats = np.where(one[:, -1:] == two[:, -1], 1.0, math.exp(-0.5 * self._weights[-1]))
+        return shared
 
     def _smooth(self, one: Floats, two: Floats) -> Floats:
         """The part of the covariance that falls with distance."""
@@ -184,9 +212,9 @@ class GaussianProcess:
         )
         return factor
 
-    def condition(self, rows: Floats, targets: Floats) -> None:
+    def condition(self, rows: Floats, targets: Floats, stopped: Floats | None = None) -> None:
         """Take these results for the known ones, with the kernel as it is."""
-        self._rows, self._targets = rows, targets
+        self._rows = rows = self._whole(rows, stopped)
         self._lower = self._factor(self._kernel(rows, rows))
         self._alpha = scipy.linalg.cho_solve((self._lower, True), targets, check_finite=False)
 
@@ -196,15 +224,22 @@ class GaussianProcess:
         ``pending`` rows count as known, with the mean for their result (kriging believer, Ginsbourger et al., 2010):
         that leaves the mean as it is and takes the uncertainty away around them.
         """
+        rows = self._whole(rows)
         across = self._kernel(rows, self._rows)
         mean: Floats = across @ self._alpha
         lower = self._lower
         if pending is not None and len(pending):
-            known = np.concatenate([self._rows, pending])
+            known = np.concatenate([self._rows, self._whole(pending)])
             lower, across = self._factor(self._kernel(known, known)), self._kernel(rows, known)
         solved = scipy.linalg.solve_triangular(lower, across.T, lower=True, check_finite=False)
         alone = self._variance + self._slant * (rows * rows) @ self._prior.lines
         return mean, np.sqrt(np.maximum(alone - (solved * solved).sum(axis=0), 1e-10))
+
+
+def _by_weight(pull: Floats, rows: Floats) -> Floats:
+    """Derivative of a loss by the weights of columns: ``pull`` is that by the kernel's entries, times these."""
+    found: Floats = ((pull @ rows) * rows).sum(axis=0) - (rows * rows).T @ pull.sum(axis=1)
+    return found
 
 
 def log_expected_improvement(mean: Floats, deviation: Floats, best: float) -> Floats:

@@ -218,3 +218,23 @@ def test_an_earlier_recipe_keeps_its_evaluation_key(database: Database, settings
 
 
 KEY_OF_VERSION_0 = "ac21159b1e38791e273bda2285531fdacbdd22de9fe79b9bf73b385ddaacaec2"
+
+
+@pytest.mark.parametrize(
+    ("warm", "scheduler", "wanted"),
+    [
+        (0.0, {"max_epochs": 9}, 1),
+        (1.0, {"max_epochs": 9}, 2),
+        (2.5, {"max_epochs": 9}, 4),
+        (5.0, {"max_epochs": 4}, 4),
+        (5.0, {"max_epochs": 9, "min_epochs": 1}, 1),
+        (5.0, None, 6),
+    ],
+)
+def test_nobody_is_stopped_while_the_learning_rate_warms_up(
+    warm: float, scheduler: dict[str, Any] | None, wanted: int
+) -> None:
+    body = request_of("segmentation", recipe={"schedule": {"name": "cosine", "warmup_epochs": warm}})
+    body.pop("scheduler")
+    asked = SearchRequest.model_validate(body | ({"scheduler": scheduler} if scheduler else {}))
+    assert asked.settled("segmentation").scheduler.min_epochs == wanted

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import norm, spearmanr
 from strategy_tables import ACCURACY, SOMETHING, conditional, problem
 
 from nas_service.strategies import STRATEGIES, ObservedTrial, Problem, Strategy
@@ -112,16 +112,28 @@ def test_columns_tell_decisions_apart_and_count_shared_options() -> None:
     assert shares[shallow] == pytest.approx(2 * 3.0)
 
 
-def test_posterior_is_that_of_a_direct_computation() -> None:
+@pytest.mark.parametrize("mixed", [False, True])
+def test_posterior_is_that_of_a_direct_computation(mixed: bool) -> None:
     known, unknown, pending = samples(30), samples(9, seed=1), samples(4, seed=2)
     encoding = Encoding(known)
     rows, new, busy = encoding.encode(known), encoding.encode(unknown), encoding.encode(pending)
     goals = np.random.default_rng(3).normal(size=30)
-    process = GaussianProcess(decisions_prior(encoding), rows, goals)
+    stopped = np.arange(30) % 3 == 0
+    process = GaussianProcess(decisions_prior(encoding), rows, goals, stopped.astype(float) if mixed else None)
+    columns = rows.shape[1]
 
     def kernel(one: np.ndarray, two: np.ndarray) -> np.ndarray:
-        square = ((one[:, None, :] - two[None, :, :]) ** 2 * process._weights).sum(axis=2)
+        square = ((one[:, None, :] - two[None, :, :]) ** 2 * process._weights[:columns]).sum(axis=2)
         line = COUNT_LINE * one[:, -encoding.counts :] @ two[:, -encoding.counts :].T
+        if mixed:  # the first 30 rows of what is known were stopped or not; all others ask for whole trainings
+            was, other = (
+                np.isin(np.arange(len(some)), np.flatnonzero(stopped) if len(some) >= 30 else []) for some in (one, two)
+            )
+            differ = was[:, None] != other
+            square, line = (
+                square + differ * process._weights[columns],
+                line * np.where(differ, np.exp(-process._weights[columns] / 2), 1),
+            )
         return np.asarray(process._variance * np.exp(-square / 2) + process._slant * line)
 
     noise = process._noise + 1e-6
@@ -226,6 +238,29 @@ def test_each_source_of_proposals_has_its_credit() -> None:
     rebuilt.restore(json.loads(json.dumps(strategy.snapshot())))
     after = ObservedTrial(5, pooled[2], "completed", (5.0,), 9)
     assert rebuilt.observe(after) == strategy.observe(after)
+
+
+@pytest.mark.parametrize(("rung", "least"), [("luck", 0.35), ("upside down", 0.1), ("truth", 0.6)])
+def test_what_a_rung_is_worth_is_learned(rung: str, least: float) -> None:
+    """Stopped trials rank behind those that went on; where the rung was wrong about them, that must not mislead."""
+    setting = chain(8)
+    found = []
+    for seed in range(6):
+        strategy = made("predictor", setting)
+        assert isinstance(strategy, Predictor)
+        rng = random.Random(seed)
+        drawn = [asked(setting, sample(rng)) for _ in range(60)]
+        worth = [value([int(q.answer) for q in questions]) for questions in drawn]
+        seen = {"luck": [rng.random() for _ in worth], "upside down": [-v for v in worth], "truth": worth}[rung]
+        for number, (questions, told, whole) in enumerate(zip(drawn, seen, worth, strict=True)):
+            went_on = told >= sorted(seen)[40]
+            ended = ("completed", (whole,), 9) if went_on else ("pruned", (told,), 1)
+            strategy.observe(ObservedTrial(number, questions, *ended))  # type: ignore[arg-type]
+        unseen = [asked(setting, sample(rng)) for _ in range(200)]
+        process, read, _ = strategy._model()
+        truth = [value([int(q.answer) for q in questions]) for questions in unseen]
+        found.append(spearmanr(process.posterior(read(unseen))[0], truth).statistic)
+    assert np.mean(found) > least
 
 
 def test_a_copied_result_does_not_count_twice() -> None:
