@@ -105,17 +105,21 @@ def test_scores_outlive_their_driver(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert later.told(one(4).fingerprint()) == {"zc_snip": found[4]["snip"]}
 
 
+class Killed(BaseException):
+    """The end of a driver."""
+
+
 def test_a_network_whose_scores_end_two_drivers_gets_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "scores.jsonl"
 
     def killed(architecture: Architecture, names: list[str]) -> dict[str, float]:
-        raise KeyboardInterrupt
+        raise Killed
 
     monkeypatch.setattr("nas_service.search.scoring.scores", killed)
     for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Killed):
             Scorer(file)(one(8), ["macs"])
     third = Scorer(file)
     assert math.isnan(third(one(8), ["macs"])["macs"])
