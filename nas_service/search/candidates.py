@@ -142,7 +142,7 @@ class Candidates:
     @property
     def finished(self) -> bool:
         enough = self._counted >= self._plan.request.budget.max_trials and not self._queue
-        return not self._running and (enough or self._control.stopping.is_set() or self._control.spent.is_set())
+        return not self._running and (enough or self._control.ending)
 
     # -- proposing -------------------------------------------------------------------------------------------------
 
@@ -154,8 +154,8 @@ class Candidates:
         return found
 
     def _next(self) -> Assignment | Nothing:
-        if self._control.stopping.is_set() or self._control.spent.is_set():
-            self.reason = self.reason or self._spent
+        if self._control.ending:
+            self.reason = self.reason or ("the budget of seconds is spent" if self._control.spent.is_set() else "")
             return Nothing.NOW if self._running else Nothing.MORE
         while not self._queue:
             if len(self._running) >= self.parallel:
@@ -169,13 +169,8 @@ class Candidates:
                 self._propose()
             except NoTime:
                 self._scores_done()
-                self.reason = self.reason or self._spent
-                return Nothing.NOW if self._running else Nothing.MORE
+                return self._next()  # which now tells why there is none
         return self._start(self._queue.pop(0))
-
-    @property
-    def _spent(self) -> str:
-        return "the budget of seconds is spent" if self._control.spent.is_set() else ""
 
     def _propose(self) -> None:
         """One proposal through the chain; it ends in the queue, or as a result that cost nothing."""
@@ -256,7 +251,7 @@ class Candidates:
     def _tell_scored(self) -> None:
         """Hundreds of networks take a strategy minutes, in which nothing else happens: say so."""
         self._scored += 1
-        if self._proposing and (self._control.stopping.is_set() or self._control.spent.is_set()):
+        if self._proposing and self._control.ending:
             raise NoTime
         if self._scored % SCORED_UNTOLD == 0:
             self._ledger.set_reason(f"computes zero-cost scores of untrained networks: {self._scored} so far")

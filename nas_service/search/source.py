@@ -30,6 +30,11 @@ class Control:
     spent: Event = field(default_factory=Event)
     """The seconds of the budget are used up: no new candidates, running ones are cancelled at their next epoch."""
 
+    @property
+    def ending(self) -> bool:
+        """Whether there are to be no new candidates, for whichever reason."""
+        return self.stopping.is_set() or self.spent.is_set()
+
 
 class Source(Protocol):
     """Assignments to run, at most `parallel` at once. Called from one thread."""
