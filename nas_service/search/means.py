@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from nas_service.search.request import SearchRequest
-from nas_service.strategies.auto import AutoConfig
+from nas_service.strategies.auto import LEAST_POOL, AutoConfig
 from nas_service.strategies.protocol import StrategyConfig
 
 SHARE = 0.25
@@ -31,11 +31,10 @@ def within_means(config: StrategyConfig, request: SearchRequest, train_images: i
     if not isinstance(config, AutoConfig):
         return config, True
     trials, speed = request.budget.max_trials, GPU if request.resources.gpus else 1
-    full = config.pool or min(max(10 * trials, 50), 1000)
+    full = config.pool_for(trials)
     trained = train_images * request.scheduler.max_epochs / speed / request.resources.max_parallel
     part = min(1.0, SHARE * trained / IMAGES / (full / trials + config.scored))
     given: dict[str, Any] = {name: getattr(config, name) for name in config.model_fields_set}
     pool = int(full * part) if request.budget.max_seconds is None else min(int(full * part), POOL_UNDER_CLOCK)
-    least = 10  # of AutoConfig.pool
-    found = {"pool": max(pool, least), "scored": max(round(config.scored * part), 1)}
-    return config.model_copy(update=found | given), pool >= least or config.pool is not None
+    found = {"pool": max(pool, LEAST_POOL), "scored": max(round(config.scored * part), 1)}
+    return config.model_copy(update=found | given), pool >= LEAST_POOL or config.pool is not None

@@ -10,7 +10,7 @@ import numpy as np
 import scipy
 from pydantic import Field
 
-from nas_service.strategies.credit import Credit
+from nas_service.strategies.credit import Sources, credit
 from nas_service.strategies.decisions import Sample, answering, asked, signature, signatures, stream, unseen
 from nas_service.strategies.merit import Floats, merits
 from nas_service.strategies.predictor import ATTEMPTS, LEAST, Predictor, PredictorConfig, Reader
@@ -33,7 +33,9 @@ APART = 2
 BEST = 64
 """The first trials are taken from so many of the best of the pool."""
 RECENT = 200
-"""Latest trials that are asked whether scores predict results."""
+"""Latest trials that tell how the sources of proposals do, and whether scores predict results."""
+LEAST_POOL = 10
+"""Samples without which ranks in a pool say nothing."""
 WEIGHT = -3.0
 """Prior of the log weight of a score in the kernel."""
 
@@ -43,10 +45,11 @@ class AutoConfig(PredictorConfig):
 
     pool: int | None = Field(
         None,
-        ge=10,
+        ge=LEAST_POOL,
         le=20_000,
         description="Random samples whose zero-cost scores are computed before the first trial. Left empty: ten times "
-        "the trials of the search, 50 to 1,000. A sample takes 0.05 to 1 s of the driver's CPU.",
+        "the trials of the search, 50 to 1,000, but no more than short trainings pay for. A sample takes 0.05 to 1 s "
+        "of the driver's CPU.",
     )
     scored: int = Field(
         16,
@@ -58,6 +61,10 @@ class AutoConfig(PredictorConfig):
 
     def at_random(self, max_trials: int, scored: bool) -> int:
         return 0 if scored else self.initial
+
+    def pool_for(self, max_trials: int | None) -> int:
+        """Size of the pool of a search of so many trials, whatever it costs."""
+        return self.pool or min(max(10 * (max_trials or 100), 50), 1000)
 
 
 class Auto(Predictor):
@@ -81,7 +88,7 @@ class Auto(Predictor):
 
     def _clear(self) -> None:
         super()._clear()
-        self._credit: Credit | None = None
+        self._sources: Sources | None = None
 
     def _scores(self, questions: Sample) -> Mapping[str, float]:
         """Zero-cost scores of a sample by name; none where the search has none."""
@@ -92,7 +99,7 @@ class Auto(Predictor):
     def _pool(self) -> Pool:
         """Random samples with their scores; made once."""
         if self._cached is None:
-            size = self._options.pool or min(max(10 * (self._problem.max_trials or 100), 50), 1000)
+            size = self._options.pool_for(self._problem.max_trials)
             rng = stream(self._problem.seed, 0, "pool")
             drawn = [asked(self._problem, sample(rng)) for _ in range(size if self._problem.scores else 0)]
             samples = {signature(questions): questions for questions in drawn}
@@ -116,7 +123,7 @@ class Auto(Predictor):
         pool = self._pool()
         if pool.names and number % RANDOM_EVERY != RANDOM_EVERY - 1:
             taken = self._seen | signatures(running)
-            for key in pool.best[number - number // RANDOM_EVERY :]:
+            for key in pool.best:
                 if key not in taken:
                     return pool.samples[key]
         return super()._first(number, running)
@@ -159,22 +166,25 @@ class Auto(Predictor):
         if near:
             order = np.argsort(-judged(used.guessed(near)), kind="stable")
             near = [near[i] for i in order[: self._options.scored]]
-        pooled = self._pool().samples
-        pool = [i for i, key in enumerate(pooled) if key not in taken]
-        samples = [*near, *(questions for key, questions in pooled.items() if key not in taken)]
+        pooled = [(i, questions) for i, (key, questions) in enumerate(self._pool().samples.items()) if key not in taken]
+        samples = [*near, *(questions for _, questions in pooled)]
         if not samples:
             return None
-        return samples[int(np.argmax(judged(np.concatenate([read(near), used.pool[pool]]))))]
+        return samples[int(np.argmax(judged(np.concatenate([read(near), used.pool[[i for i, _ in pooled]]]))))]
+
+    def _learn(self, trial: ObservedTrial) -> None:
+        super()._learn(trial)
+        if self._sources is None:
+            self._sources = Sources(self._pool().samples)
+        self._sources.add(trial.questions)
 
     def observe(self, trial: ObservedTrial) -> Figures | None:
         super().observe(trial)
-        pool = self._pool()
-        if self._credit is None:
-            self._credit = Credit(self._problem.objectives, pool.samples)
-        figures: dict[str, float] = self._credit.add(trial)
-        recent = self._trials[-RECENT:]
+        assert self._sources is not None
+        pool, recent = self._pool(), self._trials[-RECENT:]
+        worth = merits(recent, self._problem.objectives)
+        figures = dict(credit(self._sources.found[-RECENT:], worth.tolist()))
         if pool.names and len(recent) >= LEAST:
-            worth = merits(recent, self._problem.objectives)
             totals = pool.total(self._ranks([trial.questions for trial in recent]))
             if np.ptp(worth) > 0 and np.ptp(totals) > 0:
                 from scipy.stats import spearmanr  # half a second, which no other strategy and no server has to pay

@@ -2,40 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Mapping
 
 from nas_service.strategies.decisions import Sample, signature
-from nas_service.strategies.merit import Ranking
-from nas_service.strategies.protocol import Objective, ObservedTrial
+
+SOURCES = ("scores", "step", "jump", "repeat")
 
 
-class Credit:
-    """Mean merit (share of the earlier results that a trial beats) of the trials of each source.
+class Sources:
+    """Where each trial came from, in the order of results.
 
-    A ``step`` differs from an earlier trial in one decision; ``scores`` were picked from a pool of random samples by
-    their zero-cost scores; what is left are ``jumps``: random samples, and larger variations. All of it follows from
-    the trials themselves, so a rebuilt strategy tells the same.
+    A ``repeat`` decides as an earlier trial did, a ``step`` differs from one in one decision; ``scores`` were picked
+    from a pool of random samples by their zero-cost scores; what is left are ``jumps``: random samples, and larger
+    variations. All of it follows from the trials themselves, so a rebuilt strategy tells the same.
     """
 
-    def __init__(self, objectives: Sequence[Objective], scored: Container[str]) -> None:
+    def __init__(self, scored: Container[str]) -> None:
         """``scored``: signatures of the pool."""
         self._scored = scored
-        self._ranking = Ranking(objectives)
         self._around: set[tuple[str, int]] = set()
         """(decision, hash of the answers to all others) of every trial."""
-        self._merits: dict[str, list[float]] = {}
+        self._tried: set[str] = set()
+        self.found: list[str] = []
+        """One of ``SOURCES`` for each trial."""
 
-    def add(self, trial: ObservedTrial) -> dict[str, float]:
-        """``credit_<source>`` for each source that there was."""
-        self._ranking.add(trial)
-        source = self._source(trial.questions)
-        self._merits.setdefault(source, []).append(self._ranking.merit(len(self._ranking.trials) - 1))
-        return {f"credit_{name}": sum(found) / len(found) for name, found in sorted(self._merits.items())}
-
-    def _source(self, questions: Sample) -> str:
-        answers = {q.name: hash((q.name, type(q.answer).__name__, q.answer)) for q in questions}
+    def add(self, questions: Sample) -> None:
+        """The next trial."""
+        key = signature(questions)
+        answers = {q.name: hash((q.name, repr(q.answer))) for q in questions}
         total = sum(answers.values())
         around = {(name, total - answer) for name, answer in answers.items()}
-        near = not self._around.isdisjoint(around)
+        near, again = not self._around.isdisjoint(around), key in self._tried
         self._around |= around
-        return "step" if near else "scores" if signature(questions) in self._scored else "jump"
+        self._tried.add(key)
+        self.found.append("repeat" if again else "step" if near else "scores" if key in self._scored else "jump")
+
+
+def credit(sources: Iterable[str], merits: Iterable[float]) -> Mapping[str, float]:
+    """``credit_<source>``: the mean merit of its trials, for each source that there is; see ``Ranking.merit``."""
+    by_source: dict[str, list[float]] = {}
+    for source, merit in zip(sources, merits, strict=True):
+        by_source.setdefault(source, []).append(merit)
+    return {f"credit_{name}": sum(found) / len(found) for name, found in sorted(by_source.items())}

@@ -88,7 +88,6 @@ class Predictor:
         self._signatures: list[str] = []
         self._copies: list[bool] = []
         """Whether a trial took over the result of an earlier one: of an equal network, so with the same luck."""
-        self._values: set[tuple[float, ...] | None] = set()
         self._seen: set[str] = set()
         self._results = 0
         self._mixed = False
@@ -212,14 +211,16 @@ class Predictor:
             found[signature(questions)] = questions
         return found
 
-    def observe(self, trial: ObservedTrial) -> Figures | None:
+    def _learn(self, trial: ObservedTrial) -> None:
         self._trials.append(trial)
         self._signatures.append(signature(trial.questions))
         self._seen.add(self._signatures[-1])
-        self._copies.append(trial.reused and trial.values in self._values)
-        self._values.add(trial.values)
-        self._results += has_result(trial, self._problem.objectives) and not self._copies[-1]
+        self._copies.append(trial.reused)
+        self._results += has_result(trial, self._problem.objectives) and not trial.reused
         self._mixed = self._mixed or trial.state == "pruned"
+
+    def observe(self, trial: ObservedTrial) -> Figures | None:
+        self._learn(trial)
         return None
 
     def snapshot(self) -> dict[str, Any]:
@@ -230,4 +231,4 @@ class Predictor:
         trials = trials_from_json(snapshot)
         self._clear()
         for trial in trials:
-            self.observe(trial)
+            self._learn(trial)

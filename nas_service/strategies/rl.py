@@ -125,9 +125,7 @@ class RlController:
             log_policy, entropies = self._controller.judge([*window, *imitated])
             recent, entropy = log_policy[: len(window)], entropies[: len(window)].sum() / decisions
             before = recent.detach() if before is None else before
-            moved = recent.detach() - before
-            distance = float((moved.exp() - 1 - moved).mean())  # an estimate of KL that is never negative
-            if constants.algorithm == "ppo" and distance > KL_STOP:
+            if constants.algorithm == "ppo" and _distance(recent.detach() - before) > KL_STOP:
                 break
             loss = -self._gain(recent, before, advantages) - constants.entropy * entropy
             if imitated:
@@ -183,6 +181,11 @@ class RlController:
         for trial, bonus in zip(trials, snapshot["bonuses"], strict=True):
             self._remember(trial, bonus)
         self._baseline = snapshot["baseline"]
+
+
+def _distance(moved: Tensor) -> float:
+    """An estimate of KL that is never negative; ``moved``: by how much the logarithms of probabilities have grown."""
+    return float((moved.exp() - 1 - moved).mean())
 
 
 def signed_power(value: float, power: float) -> float:

@@ -249,7 +249,8 @@ def log_expected_improvement(mean: Floats, deviation: Floats, best: float) -> Fl
     # φ(z) + zΦ(z) = φ(z) (1 + zΦ(z)/φ(z)); far below 0 that is φ(z)/z² (Ament et al., NeurIPS 2023).
     ratio = 1 + z * np.exp(np.minimum(scipy.special.log_ndtr(z) - log_density, 500.0))
     inner = np.where(z > -5, np.log(np.maximum(ratio, 1e-300)), -np.log(np.maximum(z * z + 2, 1.0)))
-    result: Floats = np.log(deviation) + log_density + inner
+    # Far above 0 there is nothing to gain but what is expected, and φ(z) is too small to divide by.
+    result: Floats = np.where(z > 30, np.log(np.maximum(mean - best, 1e-300)), np.log(deviation) + log_density + inner)
     return result
 
 

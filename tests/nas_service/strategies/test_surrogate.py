@@ -6,15 +6,17 @@ import itertools
 import json
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.stats import norm, spearmanr
 from strategy_tables import ACCURACY, SOMETHING, conditional, problem
 
-from nas_service.strategies import STRATEGIES, ObservedTrial, Problem, Strategy
-from nas_service.strategies.auto import Auto, AutoConfig, Pool
+from nas_service.strategies import STRATEGIES, Objective, ObservedTrial, Problem, Strategy
+from nas_service.strategies.auto import RECENT, Auto, AutoConfig, Pool
 from nas_service.strategies.decisions import asked, signature
+from nas_service.strategies.merit import front_ranks
 from nas_service.strategies.predictor import Predictor
 from nas_service.strategies.surrogate import (
     COUNT_LINE,
@@ -175,6 +177,8 @@ def test_expected_improvement_near_and_far() -> None:
     far = log_expected_improvement(np.array([-40.0, -20.0, -10.0, -5.1, -4.9]), np.ones(5), 0.0)
     assert np.isfinite(far).all()
     assert (np.diff(far) > 0).all()
+    sure = log_expected_improvement(np.array([29.0, 31.0, 40.0, 900.0]), np.ones(4), 0.0)
+    assert sure == pytest.approx(np.log([29.0, 31.0, 40.0, 900.0]))
 
 
 @pytest.mark.parametrize("name", ["predictor", "auto"])
@@ -230,14 +234,47 @@ def test_each_source_of_proposals_has_its_credit() -> None:
     near = asked(setting, lambda name, options: options[name == "layer3"])
     far = asked(setting, lambda name, options: options[1 + (name < "layer4")])
     figures: dict[str, float] = {}
-    for questions, worth in ((pooled[0], 1.0), (lone, 2.0), (near, 3.0), (far, 0.0), (pooled[1], 4.0)):
+    for questions, worth in ((pooled[0], 1.0), (lone, 2.0), (near, 3.0), (far, 0.0), (lone, 2.0), (pooled[1], 4.0)):
         figures = told(questions, worth)  # type: ignore[assignment]
     credit = {name: value for name, value in figures.items() if name.startswith("credit_")}
-    assert credit == {"credit_scores": (0.5 + 1) / 2, "credit_jump": (1 + 0) / 2, "credit_step": 1.0}
+    assert credit == {"credit_scores": 0.6, "credit_jump": 0.25, "credit_step": 0.8, "credit_repeat": 0.5}
     rebuilt = Auto(AutoConfig(pool=50, initial=5), setting)
     rebuilt.restore(json.loads(json.dumps(strategy.snapshot())))
-    after = ObservedTrial(5, pooled[2], "completed", (5.0,), 9)
+    after = ObservedTrial(6, pooled[2], "completed", (5.0,), 9)
     assert rebuilt.observe(after) == strategy.observe(after)
+
+
+def test_networks_that_were_given_take_nothing_from_the_best_of_the_pool() -> None:
+    setting = chain(4, good_scores)
+    strategy = Auto(AutoConfig(), setting)
+    rng = random.Random(1)
+    for number in range(6):
+        strategy.observe(ObservedTrial(number, asked(setting, sample(rng)), "infeasible", None, None, (1.0,)))
+    pool = strategy._pool()
+    assert signature(asked(setting, strategy.propose(6))) == pool.best[0]
+    assert signature(asked(setting, strategy.propose(7, {6: pool.samples[pool.best[0]]}))) == pool.best[1]
+
+
+def test_a_result_is_compared_with_the_latest_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With several objectives all that are compared are sorted anew: thousands are told again after a crash."""
+    sorted_sizes: list[int] = []
+
+    def counted(table: np.ndarray) -> np.ndarray:
+        sorted_sizes.append(len(table))
+        return front_ranks(table)
+
+    monkeypatch.setattr("nas_service.strategies.merit.front_ranks", counted)
+    setting = replace(chain(4), objectives=(ACCURACY, Objective("macs", "minimize")))
+    strategy, rng = Auto(AutoConfig(), setting), random.Random(2)
+    for number in range(RECENT + 50):
+        questions, values = asked(setting, sample(rng)), (rng.random(), rng.random())
+        figures = strategy.observe(ObservedTrial(number, questions, "completed", values, 9))
+    assert figures is not None
+    assert figures["credit_jump"] is not None
+    assert max(sorted_sizes) == RECENT
+    sorted_sizes.clear()
+    Auto(AutoConfig(), setting).restore(strategy.snapshot())
+    assert sorted_sizes == []
 
 
 @pytest.mark.parametrize(("rung", "least"), [("luck", 0.35), ("upside down", 0.1), ("truth", 0.6)])
@@ -279,8 +316,8 @@ def test_a_copied_result_does_not_count_twice() -> None:
     assert isinstance(plain, Predictor)
     known, without = (s._model()[0]._rows for s in (strategy, plain))
     assert np.array_equal(known, without)
-    strategy.observe(ObservedTrial(21, copied, "completed", (worth + 1,), 9, reused=True))
-    assert len(strategy._model()[0]._rows) == 21, "a result of another search is news"
+    strategy.observe(ObservedTrial(21, copied, "completed", (worth + 1,), 9))
+    assert len(strategy._model()[0]._rows) == 21
 
 
 def test_first_trials_are_the_best_of_the_pool_and_some_random_ones() -> None:
