@@ -26,7 +26,7 @@ from search_spaces.choose import sample
 
 PREFERRED = frozenset({"naswot", "nwot", "synflow", "jacov", "zen"})
 """Scores whose aggregate ranks best on published tables; where a search has none of them, all of its scores count."""
-RANDOM_EVERY = 5
+RANDOM_EVERY = 2
 """Of the first trials, one in so many is random: insurance against scores that mislead."""
 APART = 2
 """Decisions in which the first trials differ from each other at least."""
@@ -57,6 +57,13 @@ class AutoConfig(PredictorConfig):
         le=10_000,
         description="Most promising candidates whose zero-cost scores are computed, for each trial.",
     )
+    initial_scored: int = Field(
+        6,
+        ge=1,
+        le=10_000,
+        description="Trials before the model is used where there are zero-cost scores: the best of the pool and random "
+        "ones in turn.",
+    )
     explore: float = Field(0.03, ge=0, le=1, description="Share of trials that are drawn at random, for insurance.")
 
     def at_random(self, max_trials: int, scored: bool) -> int:
@@ -71,7 +78,7 @@ class Auto(Predictor):
     """The predictor, with zero-cost scores as far as they help.
 
     With scores, a pool of random samples is ranked by the sum of the logarithms of its ranks; the first trials are its
-    best, but for every fifth, which is random. Then the ranks, as normal scores, are inputs of the Gaussian process
+    best, and random ones in turn. Then the ranks, as normal scores, are inputs of the Gaussian process
     beside the decisions, by distance and by a straight line, as long as that explains the results better than the
     decisions alone. Candidates are the pool, and variations of the best trials; of these only the ``scored`` most
     promising are scored, judged by what a linear model of the pool predicts for them.
@@ -118,6 +125,9 @@ class Auto(Predictor):
     def _grades(self, samples: Sequence[Sample]) -> Floats:
         """The ranks as normal scores: ``[len(samples), scores]``."""
         return self._pool().grades(self._ranks(samples))
+
+    def _initial(self) -> int:
+        return self._options.initial_scored if self._pool().names else self._options.initial
 
     def _first(self, number: int, running: Proposed) -> Sample:
         pool = self._pool()

@@ -98,7 +98,7 @@ class Predictor:
 
     def propose(self, number: int, running: Proposed = NONE_RUNNING) -> Choose:
         rng = stream(self._problem.seed, number)
-        if number < self._config.initial or self._results < LEAST:
+        if number < self._initial() or self._results < LEAST:
             return answering(self._first(number, running))
         with self._threads.limit(limits=1):  # small matrices: threads only get into each other's way
             best = self._pick(number, self._seen | signatures(running), list(running.values()))
@@ -115,6 +115,10 @@ class Predictor:
         process, read, best = self._model()
         mean, deviation = process.posterior(read(candidates), read(running))
         return candidates[int(np.argmax(log_expected_improvement(mean, deviation, best)))]
+
+    def _initial(self) -> int:
+        """Trials before the model is used."""
+        return self._config.initial
 
     def _first(self, number: int, running: Proposed) -> Sample:
         """The sample for a trial before there is a model."""

@@ -248,11 +248,11 @@ def test_networks_that_were_given_take_nothing_from_the_best_of_the_pool() -> No
     setting = chain(4, good_scores)
     strategy = Auto(AutoConfig(), setting)
     rng = random.Random(1)
-    for number in range(6):
+    for number in range(4):
         strategy.observe(ObservedTrial(number, asked(setting, sample(rng)), "infeasible", None, None, (1.0,)))
     pool = strategy._pool()
-    assert signature(asked(setting, strategy.propose(6))) == pool.best[0]
-    assert signature(asked(setting, strategy.propose(7, {6: pool.samples[pool.best[0]]}))) == pool.best[1]
+    assert signature(asked(setting, strategy.propose(4))) == pool.best[0]
+    assert signature(asked(setting, strategy.propose(6, {4: pool.samples[pool.best[0]]}))) == pool.best[1]
 
 
 def test_a_result_is_compared_with_the_latest_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,14 +320,21 @@ def test_a_copied_result_does_not_count_twice() -> None:
     assert len(strategy._model()[0]._rows) == 21
 
 
-def test_first_trials_are_the_best_of_the_pool_and_some_random_ones() -> None:
+def test_first_trials_are_the_best_of_the_pool_and_random_ones_in_turn() -> None:
     setting = chain(5, good_scores)
-    tried = Auto(AutoConfig(pool=400), setting)
-    first = [asked(setting, tried.propose(number)) for number in range(10)]
+    tried, rng = Auto(AutoConfig(pool=400), setting), random.Random(3)
+    first: dict[int, tuple[Question, ...]] = {}
+    for number in range(6):
+        first[number] = asked(setting, tried.propose(number, first))
     pool = tried._pool()
-    assert [signature(q) in pool.best for q in first] == [True, True, True, True, False] * 2
+    assert [signature(first[number]) for number in (0, 2, 4)] == pool.best[:3]
+    assert not {signature(first[number]) for number in (1, 3, 5)} & set(pool.best)
     at = [float(pool.total(tried._ranks([pool.samples[key]]))[0]) for key in pool.best]
     assert at == sorted(at, reverse=True)
+    for number, questions in first.items():
+        tried.observe(ObservedTrial(number, questions, "completed", (rng.random(),), 9))
+    unled = asked(setting, Auto(AutoConfig(pool=400, initial_scored=7), setting).propose(6, first))
+    assert asked(setting, tried.propose(6)) != unled, "from the seventh on, the model proposes"
 
 
 def test_few_samples_are_scored_for_a_trial() -> None:
