@@ -42,7 +42,7 @@ def hypervolume(points: Sequence[Sequence[float]]) -> float:
         return 1.0 - inside[0][0]
     levels = sorted({point[-1] for point in inside if point[-1] < 1.0})
     total = 0.0
-    for low, high in zip(levels, [*levels[1:], 1.0], strict=True):
+    for low, high in zip(levels, [*levels, 1.0][1:], strict=True):
         total += (high - low) * hypervolume([point[:-1] for point in inside if point[-1] <= low])
     return total
 

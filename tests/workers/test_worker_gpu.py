@@ -52,7 +52,7 @@ def test_a_stopped_run_goes_on_on_a_gpu(tmp_path: Path, precision: str) -> None:
 
 def test_a_share_of_the_gpu_bounds_memory_and_oom_frees_it(tmp_path: Path) -> None:
     total = torch.cuda.get_device_properties(0).total_memory
-    wide = small(4096, (1, 256, 256))
+    wide = small(2048, (1, 256, 256))
     task = assignment(tmp_path, gpus=0.01, architecture=wide, recipe={"batch_size": 200})
     before = torch.cuda.memory_reserved()
     last = list(run(task))[-1]

@@ -67,7 +67,7 @@ def test_hypervolume_is_the_dominated_share_of_the_box(dimensions: int) -> None:
     places = rng.random((200_000, dimensions))
     dominated = np.any(np.all(points[None] <= places[:, None], axis=2), axis=1).mean()
     assert hypervolume(points.tolist()) == pytest.approx(dominated, abs=0.005)
-    assert hypervolume([]) == 0
+    assert hypervolume([]) == hypervolume([[0.5] * (dimensions - 1) + [1.0]]) == 0
     assert hypervolume([[0.0] * dimensions]) == 1
 
 
