@@ -23,9 +23,8 @@ MAX_TEXT = 20_000
 
 BROKEN_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE})
 ALLOCATOR = re.compile(
-    r"can't allocate memory|cannot allocate memory|out of memory|bad_alloc|STATUS_ALLOC_FAILED", re.IGNORECASE
+    r"can't allocate memory|cannot allocate memory|out of memory|bad_alloc|ALLOC(?:ATION)?_FAILED", re.IGNORECASE
 )
-CUDA_ERROR = re.compile(r"CUDA error|CU(?:DNN|BLAS|SOLVER|SPARSE|FFT)_STATUS_")
 MEMORY_MONITOR = re.compile(r"running low on memory|memory monitor|OutOfMemoryError|OOMKilled", re.IGNORECASE)
 LOST_NODE = re.compile(
     r"node (?:was|has been|is) (?:dead|terminated|removed)|node died|NodeDied|unavailable|owner.*died|RpcError|GCS",

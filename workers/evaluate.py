@@ -17,7 +17,7 @@ from typing import IO, Any, NoReturn
 
 from workers.assignment import Assignment, Failure, Member
 from workers.containment import CappedLog, adopt_orphans, children, deadline, kill_children
-from workers.ending import CUDA_ERROR, LOG, TRACE, write_birth, write_failure
+from workers.ending import LOG, TRACE, write_birth, write_failure
 
 Report = dict[str, Any]
 
@@ -121,6 +121,11 @@ class Candidate:
     def _die_if_poisoned(self, report: Report) -> None:
         """After an error of the CUDA driver no kernel runs in this process any more: leave the reason behind and go."""
         failure = report.get("failure")
-        if failure is not None and failure["kind"] == "crash" and CUDA_ERROR.search(failure["traceback"]):
-            write_failure(Path(self._assignment.directory), Failure.model_validate(failure))
+        if failure is None or failure["kind"] != "crash":
+            return
+        from workers.run import gpu_is_broken
+
+        if "CUDA error" in failure["traceback"] or gpu_is_broken():
+            with contextlib.suppress(OSError):
+                write_failure(Path(self._assignment.directory), Failure.model_validate(failure))
             os._exit(1)

@@ -377,6 +377,17 @@ def choose_device(gpus: float, folder: Path) -> torch.device:
     return device
 
 
+def gpu_is_broken() -> bool:
+    """Whether this process can run nothing on its GPU any more: most errors of the CUDA driver stay with it."""
+    if not torch.cuda.is_initialized():
+        return False
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
+
+
 def note(folder: Path, text: str) -> None:
     """Append to the candidate's log."""
     with (folder / LOG).open("a", encoding="utf-8") as file:

@@ -34,12 +34,11 @@ from search_spaces.build import build
 from workers import latency
 from workers.checkpoint import read_verified
 from workers.datasets import Dataset, load
+from workers.ending import is_out_of_memory
 from workers.scores import own_score
 
 BATCHES = (1, 32)
 """Batch sizes whose latency is measured for the card."""
-NO_ROOM = (torch.OutOfMemoryError, torch.AcceleratorError)
-"""What is raised on a full GPU: the latter where not even a context finds room."""
 
 
 def make(database: Database, settings: Settings, export_id: str) -> dict[str, Any]:
@@ -168,7 +167,10 @@ def _latencies(architecture: Architecture, path: Path) -> tuple[Latency, ...]:
             shape = architecture.task.input_shape
             try:
                 timed = latency.measure(network.to(device), shape, device, batch, budget_seconds=5)
-            except NO_ROOM as error:  # a search may fill the GPU now: the package is worth more
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                # A search may fill the GPU now: the package is worth more.
                 logging.getLogger(__name__).warning("no latency on %s, batch %s: %s", device, batch, error)
                 continue
             found.append(Latency(timed.device, batch, timed.median_ms, timed.iqr_ms))

@@ -148,6 +148,9 @@ def report(session: Session, search: Search) -> Report:
     wanted = ObjectiveSpec.model_validate(search.request["objectives"][0])
     notes: list[str] = []
     results = [trial for trial in trials if _has_result(trial)]
+    on_cpu = sum(trial.metrics.get("device") == "cpu" for trial in results)
+    if on_cpu and search.request["resources"].get("gpus"):
+        notes.append(f"{on_cpu} candidates trained on a CPU, though each was to have a GPU: torch saw none there")
     values = _values(results, wanted)
     costs = {trial.number: trial.metrics for trial in trials}
     groups = _groups(finals, lambda row: row.metrics.get(score))

@@ -186,7 +186,13 @@ class ResourceSpec(Strict):
     """What one candidate gets, and how many run at once."""
 
     cpus: float = Field(1, ge=0, le=1024, description="CPUs for one candidate")
-    gpus: float = Field(0, ge=0, le=64, description="GPUs for one candidate; 0.25 lets four share one")
+    gpus: float = Field(
+        0,
+        ge=0,
+        le=64,
+        description="GPUs for one candidate, 0: it trains on CPUs; 0.25 lets four share one, each with a quarter of "
+        "its memory; a candidate trains on one, so that more than 1 only keeps others away",
+    )
     max_parallel: int = Field(2, ge=1, le=1024, description="candidates that train at once")
     trial_timeout_seconds: float = Field(900, gt=0, le=604_800, description="hard limit for one candidate")
     memory_mb: int | None = Field(

@@ -31,7 +31,7 @@ RANDOM_EVERY = 2
 APART = 2
 """Decisions in which the first trials differ from each other at least."""
 BEST = 64
-"""The first trials are taken from so many of the best of the pool."""
+"""Those of the first trials that are not random are taken from so many of the best of the pool."""
 RECENT = 200
 """Latest trials that tell how the sources of proposals do, and whether scores predict results."""
 LEAST_POOL = 10
@@ -43,6 +43,9 @@ WEIGHT = -3.0
 class AutoConfig(PredictorConfig):
     """Options of the default strategy. Without zero-cost scores it is the predictor."""
 
+    initial: int = Field(
+        10, ge=1, le=10_000, description="Random trials before the model is used, where there are no zero-cost scores."
+    )
     pool: int | None = Field(
         None,
         ge=LEAST_POOL,
@@ -131,7 +134,7 @@ class Auto(Predictor):
 
     def _first(self, number: int, running: Proposed) -> Sample:
         pool = self._pool()
-        if pool.names and number % RANDOM_EVERY != RANDOM_EVERY - 1:
+        if pool.names and self._index(running) % RANDOM_EVERY != RANDOM_EVERY - 1:
             taken = self._seen | signatures(running)
             for key in pool.best:
                 if key not in taken:
@@ -185,7 +188,7 @@ class Auto(Predictor):
     def _learn(self, trial: ObservedTrial) -> None:
         super()._learn(trial)
         if self._sources is None:
-            self._sources = Sources(self._pool().samples)
+            self._sources = Sources(set(self._pool().best))
         self._sources.add(trial.questions)
 
     def observe(self, trial: ObservedTrial) -> Figures | None:
@@ -208,7 +211,7 @@ class Pool:
 
     def __init__(self, samples: dict[str, Sample], scores: Sequence[Mapping[str, float]]) -> None:
         self.samples = samples
-        self.names = sorted({name for found in scores for name in found})
+        self.names = sorted({name for found in scores for name, score in found.items() if math.isfinite(score)})
         self._columns = np.sort(self._table(scores), axis=0)
         self.ranks = self.ranked(scores)
         keys = list(samples)

@@ -6,25 +6,23 @@ from collections.abc import Container, Iterable, Mapping
 
 from nas_service.strategies.decisions import Sample, signature
 
-SOURCES = ("scores", "step", "jump", "repeat")
-
 
 class Sources:
     """Where each trial came from, in the order of results.
 
-    A ``repeat`` decides as an earlier trial did, a ``step`` differs from one in one decision; ``scores`` were picked
-    from a pool of random samples by their zero-cost scores; what is left are ``jumps``: random samples, and larger
+    A ``repeat`` decides as an earlier trial did, a ``step`` differs from one in one decision; ``scores`` are of the
+    best of a pool of random samples, by zero-cost scores; what is left are ``jumps``: random samples, and larger
     variations. All of it follows from the trials themselves, so a rebuilt strategy tells the same.
     """
 
     def __init__(self, scored: Container[str]) -> None:
-        """``scored``: signatures of the pool."""
+        """``scored``: signatures of the best of the pool."""
         self._scored = scored
         self._around: set[tuple[str, int]] = set()
         """(decision, hash of the answers to all others) of every trial."""
         self._tried: set[str] = set()
         self.found: list[str] = []
-        """One of ``SOURCES`` for each trial."""
+        """Source of each trial: repeat, step, scores or jump."""
 
     def add(self, questions: Sample) -> None:
         """The next trial."""

@@ -87,7 +87,8 @@ class Predictor:
         self._trials: list[ObservedTrial] = []
         self._signatures: list[str] = []
         self._copies: list[bool] = []
-        """Whether a trial took over the result of an earlier one: of an equal network, so with the same luck."""
+        """Whether a trial took over a result that was told before: of an equal network, so with the same luck."""
+        self._values: set[tuple[float, ...] | None] = set()
         self._seen: set[str] = set()
         self._results = 0
         self._mixed = False
@@ -98,7 +99,7 @@ class Predictor:
 
     def propose(self, number: int, running: Proposed = NONE_RUNNING) -> Choose:
         rng = stream(self._problem.seed, number)
-        if number < self._initial() or self._results < LEAST:
+        if self._index(running) < self._initial() or self._results < LEAST:
             return answering(self._first(number, running))
         with self._threads.limit(limits=1):  # small matrices: threads only get into each other's way
             best = self._pick(number, self._seen | signatures(running), list(running.values()))
@@ -115,6 +116,10 @@ class Predictor:
         process, read, best = self._model()
         mean, deviation = process.posterior(read(candidates), read(running))
         return candidates[int(np.argmax(log_expected_improvement(mean, deviation, best)))]
+
+    def _index(self, running: Proposed) -> int:
+        """How many trials there were before the next one, without networks that the search was given."""
+        return len(self._trials) + len(running)
 
     def _initial(self) -> int:
         """Trials before the model is used."""
@@ -219,8 +224,9 @@ class Predictor:
         self._trials.append(trial)
         self._signatures.append(signature(trial.questions))
         self._seen.add(self._signatures[-1])
-        self._copies.append(trial.reused)
-        self._results += has_result(trial, self._problem.objectives) and not trial.reused
+        self._copies.append(trial.reused and trial.values in self._values)  # of a given network nothing was told
+        self._values.add(trial.values)
+        self._results += has_result(trial, self._problem.objectives) and not self._copies[-1]
         self._mixed = self._mixed or trial.state == "pruned"
 
     def observe(self, trial: ObservedTrial) -> Figures | None:

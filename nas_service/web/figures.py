@@ -327,7 +327,7 @@ LEARNED = {
     "baseline": ("baseline", "lines", GREY, "y"),
     "entropy": ("entropy", "lines", AMBER, "y2"),
     "credit_step": ("steps from earlier trials", "lines", BLUE, "y"),
-    "credit_scores": ("picked by zero-cost scores", "lines", GREEN, "y"),
+    "credit_scores": ("best by zero-cost scores", "lines", GREEN, "y"),
     "credit_jump": ("random and far ones", "lines", GREY, "y"),
     "credit_repeat": ("repeats", "markers", GREY, "y"),
     "score_correlation": ("rank correlation of scores and results", "lines", AMBER, "y2"),

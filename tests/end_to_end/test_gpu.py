@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +57,13 @@ def test_candidates_share_a_gpu_and_the_best_is_exported(service: Service, tmp_p
     trained = [t for t in client.trials(search_id) if t["state"] in ("completed", "pruned")]
     assert len(trained) == 8
     assert {t["metrics"]["device"] for t in trained} == {gpu}
+    started, ended_at = ([t[name] for t in trained[:4]] for name in ("started_at", "ended_at"))
+    assert max(started) < min(ended_at), "the first four train at once"
     assert all(t["metrics"]["latency_ms"] > 0 for t in trained if t["state"] == "completed")
     made = client.export(search_id, timeout_seconds=300)
     client.download(made["id"], tmp_path / "winner")
     assert gpu in (tmp_path / "winner" / "README.md").read_text()
-    json.dumps(client.request("GET", f"/v1/searches/{search_id}/report"))
+    assert client.request("GET", f"/v1/searches/{search_id}/report")["tradeoff"]["hypervolume"]
 
 
 def test_a_candidate_too_large_for_its_share_fails_alone(service: Service) -> None:

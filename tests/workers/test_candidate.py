@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+import torch
 from worker_samples import drill
 
-from workers.ending import TRACE
+from workers import run
+from workers.ending import FAILURE, TRACE
 from workers.evaluate import Candidate
 
 
@@ -30,3 +33,37 @@ def test_a_new_assignment_ends_the_one_before(tmp_path: Path) -> None:
     worker.end()
     worker.end()
     assert worker.step() == {}
+
+
+class Left(Exception):
+    """Instead of the end of the process."""
+
+
+def test_a_worker_whose_gpu_is_broken_says_why_and_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(status: int) -> None:
+        raise Left(status)
+
+    def ended(folder: Path) -> dict[str, object]:
+        report = worker.step(drill(folder, "raise").model_dump_json())
+        while not report["done"]:
+            report = worker.step()
+        return report
+
+    monkeypatch.setattr("os._exit", leave)
+    worker = Candidate()
+    assert ended(tmp_path / "a")["failure"]["kind"] == "crash"  # type: ignore[index]
+    monkeypatch.setattr(run, "gpu_is_broken", lambda: True)
+    with pytest.raises(Left):
+        ended(tmp_path / "b")
+    assert (tmp_path / "b" / FAILURE).exists()
+    assert not (tmp_path / "a" / FAILURE).exists()
+
+
+def test_an_error_of_the_driver_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    assert not run.gpu_is_broken(), "there is none, or it works"
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.cuda.synchronize", broken)
+    assert run.gpu_is_broken()

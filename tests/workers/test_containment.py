@@ -123,7 +123,7 @@ def test_the_kernels_count_of_kills_tells_oom(tmp_path: Path, monkeypatch: pytes
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), "oom"),
         (RuntimeError("CUDA out of memory."), "oom"),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "oom"),
-        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "crash"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), "oom"),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "crash"),
         (ZeroDivisionError("x"), "crash"),
         (OSError(28, "No space left on device"), "infrastructure"),

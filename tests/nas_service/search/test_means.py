@@ -30,6 +30,8 @@ def planned(settings: Settings, train: int, **changes: Any) -> Plan:
         (60_000, LONG | {"dataset": {"name": "digits", "max_train": 500}}, (225, 12)),
         (60_000, LONG | {"resources": {"max_parallel": 150}}, (144, 8)),
         (60_000, LONG | {"resources": {"max_parallel": 5, "gpus": 1}}, (144, 8)),
+        (60_000, LONG | {"resources": {"max_parallel": 20, "gpus": 0.25}}, (144, 8)),
+        (60_000, LONG | {"strategy": {"name": "auto", "pool": None}, "resources": {"max_parallel": 150}}, (144, 8)),
         (60_000, LONG | {"budget": {"max_trials": 30, "max_seconds": 600}}, (50, 16)),
         (60_000, LONG | {"budget": {"max_trials": 5}}, (50, 16)),
         (60_000, LONG | {"strategy": {"name": "auto", "pool": 400}}, (400, 16)),

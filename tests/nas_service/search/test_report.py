@@ -244,6 +244,16 @@ def test_a_search_without_a_single_result_has_a_report(sqlite: Database) -> None
     assert "## What is not known" in markdown(found, "x")
 
 
+def test_candidates_that_had_to_do_without_their_gpu_are_told(sqlite: Database) -> None:
+    devices = {n: {"metrics": {"val_accuracy": 0.5, "device": name}} for n, name in enumerate(("cpu", "A100", "cpu"))}
+    asked = stored(sqlite, [0.5, 0.5, 0.5], rows=devices, resources={"gpus": 0.5})
+    content = stored(sqlite, [0.5, 0.5, 0.5], rows=devices)
+    assert [note for note in told(sqlite, asked).notes if "GPU" in note] == [
+        "2 candidates trained on a CPU, though each was to have a GPU: torch saw none there"
+    ]
+    assert not [note for note in told(sqlite, content).notes if "GPU" in note]
+
+
 def test_hypervolume_of_many_points_is_quick() -> None:
     rng = np.random.default_rng(0)
     points = rng.random((5000, 2)).tolist()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import replace
@@ -229,7 +230,8 @@ def test_each_source_of_proposals_has_its_credit() -> None:
         trials.append(ObservedTrial(len(trials), questions, "completed", (worth,), 9))
         return strategy.observe(trials[-1])
 
-    pooled = list(strategy._pool().samples.values())
+    pool = strategy._pool()
+    pooled = [pool.samples[key] for key in pool.best]
     lone = asked(setting, lambda _, options: options[0])
     near = asked(setting, lambda name, options: options[name == "layer3"])
     far = asked(setting, lambda name, options: options[1 + (name < "layer4")])
@@ -244,19 +246,22 @@ def test_each_source_of_proposals_has_its_credit() -> None:
     assert rebuilt.observe(after) == strategy.observe(after)
 
 
-def test_networks_that_were_given_take_nothing_from_the_best_of_the_pool() -> None:
+@pytest.mark.parametrize("given", [0, 3, 6])
+def test_networks_that_a_search_was_given_take_nothing_from_the_start(given: int) -> None:
+    """They have numbers, but a strategy is not told of them: they are not its proposals."""
     setting = chain(4, good_scores)
     strategy = Auto(AutoConfig(), setting)
-    rng = random.Random(1)
-    for number in range(4):
-        strategy.observe(ObservedTrial(number, asked(setting, sample(rng)), "infeasible", None, None, (1.0,)))
-    pool = strategy._pool()
-    assert signature(asked(setting, strategy.propose(4))) == pool.best[0]
-    assert signature(asked(setting, strategy.propose(6, {4: pool.samples[pool.best[0]]}))) == pool.best[1]
+    pool, picked = strategy._pool(), []
+    for number in range(given, given + 6):
+        questions = asked(setting, strategy.propose(number))
+        picked.append(signature(questions))
+        strategy.observe(ObservedTrial(number, questions, "infeasible", None, None, (1.0,)))
+    assert picked[::2] == pool.best[:3]
+    assert not set(picked[1::2]) & set(pool.best)
 
 
 def test_a_result_is_compared_with_the_latest_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With several objectives all that are compared are sorted anew: thousands are told again after a crash."""
+    """With several objectives all that are compared are sorted anew, with every result."""
     sorted_sizes: list[int] = []
 
     def counted(table: np.ndarray) -> np.ndarray:
@@ -318,6 +323,9 @@ def test_a_copied_result_does_not_count_twice() -> None:
     assert np.array_equal(known, without)
     strategy.observe(ObservedTrial(21, copied, "completed", (worth + 1,), 9))
     assert len(strategy._model()[0]._rows) == 21
+    taken = asked(setting, sample(random.Random(78)))  # from a network that the search was given: it was never told
+    strategy.observe(ObservedTrial(22, taken, "completed", (worth + 2,), 9, reused=True))
+    assert len(strategy._model()[0]._rows) == 22
 
 
 def test_first_trials_are_the_best_of_the_pool_and_random_ones_in_turn() -> None:
@@ -331,10 +339,22 @@ def test_first_trials_are_the_best_of_the_pool_and_random_ones_in_turn() -> None
     assert not {signature(first[number]) for number in (1, 3, 5)} & set(pool.best)
     at = [float(pool.total(tried._ranks([pool.samples[key]]))[0]) for key in pool.best]
     assert at == sorted(at, reverse=True)
+    longer = Auto(AutoConfig(pool=400, initial_scored=7), setting)
     for number, questions in first.items():
-        tried.observe(ObservedTrial(number, questions, "completed", (rng.random(),), 9))
-    unled = asked(setting, Auto(AutoConfig(pool=400, initial_scored=7), setting).propose(6, first))
-    assert asked(setting, tried.propose(6)) != unled, "from the seventh on, the model proposes"
+        for strategy in (tried, longer):
+            strategy.observe(ObservedTrial(number, questions, "completed", (rng.random(),), 9))
+        modelled = [signature(asked(setting, s.propose(number + 1))) != pool.best[3] for s in (tried, longer)]
+        assert modelled[0] or number != 5, "from the seventh on, the model proposes"
+    assert modelled == [True, False]
+
+
+def test_scores_that_no_network_has_are_none() -> None:
+    setting = chain(5, lambda _: {"synflow": math.nan})
+    strategy = Auto(AutoConfig(pool=20), setting)
+    plain = Auto(AutoConfig(), chain(5))
+    assert strategy._pool().names == []
+    for number in range(10):
+        assert asked(setting, strategy.propose(number)) == asked(setting, plain.propose(number))
 
 
 def test_few_samples_are_scored_for_a_trial() -> None:
