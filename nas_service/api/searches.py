@@ -55,6 +55,8 @@ class DryRun(BaseModel):
     """What a search would be: the request with every default, and what its space holds."""
 
     request: dict[str, Any]
+    strategy: dict[str, Any] = Field(description="the strategy with every option, as this search would have them")
+    zero_cost_scores: bool = Field(description="whether its strategy may have zero-cost scores of untrained networks")
     outlook: Outlook
 
 
@@ -90,7 +92,10 @@ def create_search(
     found.check()
     if dry_run:
         response.status_code = 200
-        return DryRun(request=wanted.model_dump(mode="json"), outlook=found)
+        options = {"name": plan.strategy.name, **plan.strategy_config.model_dump(mode="json")}
+        return DryRun(
+            request=wanted.model_dump(mode="json"), strategy=options, zero_cost_scores=plan.scored, outlook=found
+        )
     scope, content = f"POST /v1/searches {who.id}", body.model_dump(mode="json")
 
     def work(session: Session) -> tuple[str, bool]:

@@ -110,13 +110,26 @@ def submit(context: click.Context, file: Any, dry_run: bool, watching: bool, key
     with connect(context) as client:
         if dry_run:
             found = client.dry_run(request)
-            show(context, found, outlook(found["outlook"]))
+            show(context, found, f"{outlook(found['outlook'])}\n{scores_of(found)}".rstrip())
             return
         started = client.submit(request, key=key)
     if not (watching and context.obj["json"]):
         show(context, started, f"search {started['id']} {started['state']}")
     if watching:
         context.invoke(watch, search_id=started["id"])
+
+
+def scores_of(found: dict[str, Any]) -> str:
+    """What zero-cost scores the default strategy would have, in a dry run, as text."""
+    options = found["strategy"]
+    if options["name"] != "auto":
+        return ""
+    if not found["zero_cost_scores"]:
+        return "\nauto would have no zero-cost scores: they are for classification, and for longer trainings"
+    return (
+        f"\nauto would have the zero-cost scores of a pool of {options['pool']} networks, and of {options['scored']} "
+        "more for each trial"
+    )
 
 
 def outlook(found: dict[str, Any]) -> str:

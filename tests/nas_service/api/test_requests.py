@@ -58,6 +58,15 @@ def test_dry_run_stores_nothing_and_tells_what_the_space_holds(http: httpx.Clien
     assert http.get("/v1/searches").json()["items"] == before
 
 
+def test_a_dry_run_tells_what_was_left_to_the_strategy(http: httpx.Client) -> None:
+    body = {"dataset": {"name": "digits"}, "space": {"name": "residual"}, "scheduler": {"max_epochs": 100}}
+    found = http.post("/v1/searches?dry_run=true", json=body).json()
+    assert found["strategy"]["name"] == "auto"
+    assert 10 <= found["strategy"]["pool"] <= 300
+    assert found["zero_cost_scores"]
+    assert not http.post("/v1/searches?dry_run=true", json=drill(3)).json()["zero_cost_scores"]
+
+
 @pytest.mark.parametrize(
     ("path", "value", "pointer", "said"),
     [

@@ -137,6 +137,11 @@ def test_a_dry_run_tells_and_stores_nothing(nas: Nas, tmp_path: Path) -> None:
     assert "100% of 24 samples meet the constraints" in out
     assert "params" in out
     assert json.loads(nas("-o", "json", "search", "submit", "search.json", "--dry-run")[1])["outlook"]["samples"] == 24
+    assert "zero-cost" not in out, "rl has no use for them"
+    for epochs, said in ((100, "auto would have the zero-cost scores of a pool of"), (1, "no zero-cost scores")):
+        plain = {"dataset": {"name": "digits", "max_train": 100}, "space": {"name": "residual"}}
+        (tmp_path / "auto.json").write_text(json.dumps({**plain, "scheduler": {"max_epochs": epochs}}))
+        assert said in nas("search", "submit", "auto.json", "--dry-run")[1]
     assert nas("-o", "json", "search", "ls")[1] == before
 
 
