@@ -66,7 +66,7 @@ def test_the_area_of_a_bubble_is_a_cost() -> None:
         ),
         (
             {"strategy": {"name": "auto", "initial": 3, "pool": 10}, "evaluator": {"name": "train"}},
-            {"picked by zero-cost scores", "rank correlation of scores and results"},
+            {"best by zero-cost scores", "rank correlation of scores and results"},
             ["share of results beaten", "rank correlation"],
         ),
         ({"strategy": {"name": "random"}}, set(), ["share of results beaten"]),
