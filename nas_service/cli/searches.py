@@ -110,7 +110,7 @@ def submit(context: click.Context, file: Any, dry_run: bool, watching: bool, key
     with connect(context) as client:
         if dry_run:
             found = client.dry_run(request)
-            show(context, found, f"{outlook(found['outlook'])}\n{scores_of(found)}".rstrip())
+            show(context, found, "\n\n".join(filter(None, (outlook(found["outlook"]), scores_of(found)))))
             return
         started = client.submit(request, key=key)
     if not (watching and context.obj["json"]):
@@ -125,9 +125,9 @@ def scores_of(found: dict[str, Any]) -> str:
     if options["name"] != "auto":
         return ""
     if not found["zero_cost_scores"]:
-        return "\nauto would have no zero-cost scores: they are for classification, and for longer trainings"
+        return "auto would have no zero-cost scores: they are for classification, and for longer trainings"
     return (
-        f"\nauto would have the zero-cost scores of a pool of {options['pool']} networks, and of {options['scored']} "
+        f"auto would have the zero-cost scores of a pool of {options['pool']} networks, and of {options['scored']} "
         "more for each trial"
     )
 
