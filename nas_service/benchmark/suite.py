@@ -22,6 +22,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from nas_service.benchmark.finish import regret_after_finalists
 from nas_service.benchmark.simulation import BUDGETS, Run, Scores, simulate
 from nas_service.benchmark.timing import TRIALS, seconds_per_proposal
 from nas_service.strategies import STRATEGIES
@@ -66,6 +69,8 @@ MODES = (
     Mode("exact, scores shuffled", scores="shuffled"),
     Mode("exact, parallel", parallel=True),
     Mode("noisy, parallel", noisy=True, parallel=True),
+    Mode("exact, scores, parallel", scores="given", parallel=True),
+    Mode("noisy, scores, parallel", noisy=True, scores="given", parallel=True),
     Mode("12,000 s", epochs=12, seconds=12_000, seeds=5),
     Mode("20,000 s", epochs=12, seconds=20_000, seeds=5),
 )
@@ -204,6 +209,7 @@ def _done(todo: Sequence[Job], jobs: int) -> Iterator[list[Record]]:
 
 def do(job: Job) -> list[Record]:
     """The runs of a job, one after the other."""
+    torch.set_num_threads(1)  # small matrices: threads make Optuna's Gaussian process five times slower
     table, mode, records = load_table(job.table), job.mode, []
     for seed in job.seeds:
         run = simulate(
@@ -218,12 +224,13 @@ def do(job: Job) -> list[Record]:
             seconds=mode.seconds,
         )
         heading = _heading(job.strategy, table, mode, seed, job.evaluations, job.workers)
-        records.append({**heading, **figures_of(run, table), "commit": commit()})
+        records.append({**heading, **figures_of(run, table, mode), "commit": commit()})
     return records
 
 
 def run_timing(strategies: Sequence[str], folder: Path, tell: Callable[[str], None]) -> list[Record]:
     """Seconds a proposal of each strategy at each of TRIALS, one after the other; kept as runs are."""
+    torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
     found = {(r["strategy"], r["code"], r["trial"]): r for r in stored(folder, TIMINGS)}
     records = []
@@ -253,13 +260,17 @@ def _heading(strategy: str, table: Table, mode: Mode, seed: int, evaluations: in
     }
 
 
-def figures_of(run: Run, table: Table) -> Record:
-    """What is kept of a run. ``regret`` has (networks trained, points) where it changed."""
+def figures_of(run: Run, table: Table, mode: Mode) -> Record:
+    """What is kept of a run. ``regret`` has (networks trained, points) where it changed; ``finished`` what it is after
+    the finalists, by trainings in all, where a single training is noisy.
+    """
+    budgets = [budget for budget in BUDGETS if mode.noisy and budget <= len(run.rows)]
     changes = [(i, value) for i, value in enumerate(run.regret, 1) if i == 1 or value != run.regret[i - 2]]
     return {
         "trained": len(run.rows),
         "proposals": run.proposals,
         "regret": [[i, round(value, 5)] for i, value in changes],
+        "finished": {str(budget): round(regret_after_finalists(run, table, budget), 5) for budget in budgets},
         "test": {str(i): round(run.test[i - 1], 4) for i in (*BUDGETS, len(run.test)) if 0 < i <= len(run.test)},
         "optimum_at": _first(run, table, table.optimum),
         "top_at": _first(run, table, table.top),

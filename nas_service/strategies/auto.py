@@ -44,7 +44,11 @@ class AutoConfig(PredictorConfig):
     """Options of the default strategy. Without zero-cost scores it is the predictor."""
 
     initial: int = Field(
-        10, ge=1, le=10_000, description="Random trials before the model is used, where there are no zero-cost scores."
+        6,
+        ge=1,
+        le=10_000,
+        description="Trials before the model is used: random ones; where there are zero-cost scores, the best of the "
+        "pool and random ones in turn.",
     )
     pool: int | None = Field(
         None,
@@ -59,13 +63,6 @@ class AutoConfig(PredictorConfig):
         ge=1,
         le=10_000,
         description="Most promising candidates whose zero-cost scores are computed, for each trial.",
-    )
-    initial_scored: int = Field(
-        6,
-        ge=1,
-        le=10_000,
-        description="Trials before the model is used where there are zero-cost scores: the best of the pool and random "
-        "ones in turn.",
     )
     explore: float = Field(0.03, ge=0, le=1, description="Share of trials that are drawn at random, for insurance.")
 
@@ -129,9 +126,6 @@ class Auto(Predictor):
         """The ranks as normal scores: ``[len(samples), scores]``."""
         return self._pool().grades(self._ranks(samples))
 
-    def _initial(self) -> int:
-        return self._options.initial_scored if self._pool().names else self._options.initial
-
     def _first(self, number: int, running: Proposed) -> Sample:
         pool = self._pool()
         if pool.names and self._index(running) % RANDOM_EVERY != RANDOM_EVERY - 1:
@@ -189,7 +183,7 @@ class Auto(Predictor):
         super()._learn(trial)
         if self._sources is None:
             self._sources = Sources(set(self._pool().best))
-        self._sources.add(trial.questions)
+        self._sources.add(trial.questions, self._signatures[-1])
 
     def observe(self, trial: ObservedTrial) -> Figures | None:
         super().observe(trial)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 
-from nas_service.strategies.decisions import Sample, signature
+from nas_service.strategies.decisions import Sample
 
 
 class Sources:
@@ -24,9 +24,8 @@ class Sources:
         self.found: list[str] = []
         """Source of each trial: repeat, step, scores or jump."""
 
-    def add(self, questions: Sample) -> None:
-        """The next trial."""
-        key = signature(questions)
+    def add(self, questions: Sample, key: str) -> None:
+        """The next trial; ``key`` is its signature."""
         answers = {q.name: hash((q.name, repr(q.answer))) for q in questions}
         total = sum(answers.values())
         around = {(name, total - answer) for name, answer in answers.items()}

@@ -49,7 +49,7 @@ LEAST = 3
 class PredictorConfig(StrategyConfig):
     """Options of model-guided search. A candidate costs an answer of the space: a millisecond for large networks."""
 
-    initial: int = Field(10, ge=1, le=10_000, description="Random trials before the model is used.")
+    initial: int = Field(6, ge=1, le=10_000, description="Random trials before the model is used.")
     parents: int = Field(10, ge=1, le=1000, description="Best trials whose variations are candidates.")
     neighbours: int = Field(
         100, ge=1, le=10_000, description="Candidates for each parent that differ from it in one decision, at most."
@@ -99,7 +99,7 @@ class Predictor:
 
     def propose(self, number: int, running: Proposed = NONE_RUNNING) -> Choose:
         rng = stream(self._problem.seed, number)
-        if self._index(running) < self._initial() or self._results < LEAST:
+        if self._index(running) < self._config.initial or self._results < LEAST:
             return answering(self._first(number, running))
         with self._threads.limit(limits=1):  # small matrices: threads only get into each other's way
             best = self._pick(number, self._seen | signatures(running), list(running.values()))
@@ -120,10 +120,6 @@ class Predictor:
     def _index(self, running: Proposed) -> int:
         """How many trials there were before the next one, without networks that the search was given."""
         return len(self._trials) + len(running)
-
-    def _initial(self) -> int:
-        """Trials before the model is used."""
-        return self._config.initial
 
     def _first(self, number: int, running: Proposed) -> Sample:
         """The sample for a trial before there is a model."""

@@ -15,9 +15,10 @@ import pytest
 from click.testing import CliRunner
 
 from nas_service.benchmark import suite as suites
+from nas_service.benchmark.finish import finished, regret_after_finalists
 from nas_service.benchmark.plot import charts
 from nas_service.benchmark.report import BEGIN, END, document, luck, write
-from nas_service.benchmark.simulation import simulate
+from nas_service.benchmark.simulation import Run, simulate
 from nas_service.benchmark.statistics import capped_mean, curve, headline, paired, wilcoxon
 from nas_service.benchmark.suite import MODES, RUNS, Mode, Suite, figures_of, run_suite, stored, suite
 from nas_service.benchmark.timing import seconds_per_proposal
@@ -130,12 +131,40 @@ def test_modes_are_for_tables_that_have_what_they_need(shared: Path) -> None:
 
 def test_figures_of_a_run() -> None:
     run = simulate(TABLE, STRATEGIES["evolution"], seed=1, evaluations=120)
-    found = figures_of(run, TABLE)
+    found = figures_of(run, TABLE, MODES[0])
     assert curve(found["regret"], 120).tolist() == pytest.approx(run.regret, abs=1e-5)
     first = next((i for i, row in enumerate(run.rows, 1) if TABLE.mean[row] >= TABLE.top), None)
     assert found["top_at"] == first
     assert set(found["test"]) == {"25", "50", "100", "120"}
+    assert not found["finished"], "nothing is noisy there"
     json.dumps(found, allow_nan=False)
+
+
+def test_finalists_are_paid_from_the_budget_and_the_best_mean_of_their_new_trainings_wins() -> None:
+    validation = np.full((16, 3), 0.1)
+    validation[:4] = [[0.9, 0.2, 0.3], [0.8, 0.6, 0.4], [0.7, 0.7, np.nan], [0.95, 0.95, 0.95]]
+    table = replace(TABLE, validation=validation, test=None)
+    run = Run(rows=[5, 0, 6, 1, 2, *range(7, 13), 3], values=[0.1, 0.9, 0.1, 0.8, 0.7, *[0.1] * 6, 0.95])
+    assert finished(run, table, 11) == 2, "0: mean .25, 1: .5, 2: .7 of its one other training"
+    assert finished(run, table, 10) == 1, "the last six trainings are those of the finalists"
+    assert finished(run, table, 12) == finished(run, table, 11), "the twelfth network is not trained then"
+    assert regret_after_finalists(run, table, 11) == pytest.approx(25.0)
+
+
+def test_noisy_runs_tell_the_regret_after_the_finalists(tmp_path: Path) -> None:
+    path = stored_table(tmp_path, made_table(1, 0.3, noise=0.05))
+    modes = tuple(mode for mode in MODES if mode.name in ("exact", "noisy"))
+    records = run_suite(Suite((path,), ("evolution",), modes, 20, evaluations=100), tmp_path, 1, quiet)
+    table = load_table(path)
+    noisy = [record for record in records if record["mode"] == "noisy"]
+    assert {tuple(record["finished"]) for record in noisy} == {("25", "50", "100")}
+    mean = np.mean([record["finished"]["100"] for record in noisy])
+    assert mean < np.mean([curve(record["regret"], 100)[-1] for record in noisy])
+    text, _ = document(records, [], {table.name: table}, "random", "")
+    exact, after = text.split("made: noisy")
+    assert f"| {mean:.3f} ± " in after
+    assert "with finalists at 100 |" in after
+    assert "with finalists at" not in exact
 
 
 def test_suites() -> None:
@@ -188,7 +217,7 @@ def test_a_table_of_equal_networks_has_a_document(tmp_path: Path) -> None:
     assert flat.optimum == flat.median
     modes = (MODES[0], Mode("12,000 s", epochs=2, seconds=500.0))
     runs = [
-        {**suites._heading("random", flat, mode, seed, 100, 1), "commit": "", **figures_of(run, flat)}
+        {**suites._heading("random", flat, mode, seed, 100, 1), "commit": "", **figures_of(run, flat, mode)}
         for mode in modes
         for seed in range(2)
         for run in [simulate(replace(flat, test=None), STRATEGIES["random"], seed=seed, evaluations=100)]

@@ -339,7 +339,7 @@ def test_first_trials_are_the_best_of_the_pool_and_random_ones_in_turn() -> None
     assert not {signature(first[number]) for number in (1, 3, 5)} & set(pool.best)
     at = [float(pool.total(tried._ranks([pool.samples[key]]))[0]) for key in pool.best]
     assert at == sorted(at, reverse=True)
-    longer = Auto(AutoConfig(pool=400, initial_scored=7), setting)
+    longer = Auto(AutoConfig(pool=400, initial=7), setting)
     for number, questions in first.items():
         for strategy in (tried, longer):
             strategy.observe(ObservedTrial(number, questions, "completed", (rng.random(),), 9))
