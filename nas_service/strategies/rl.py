@@ -46,11 +46,12 @@ class RlController:
     or after every ``window`` as the papers have it. PPO takes up to ``EPOCHS`` steps, on advantage * ratio in place of
     the first term, where ratio = π(sample) / π(sample) before the first step, clipped to 1 ± ``CLIP``.
 
-    The advantage is the reward less its moving average. The reward is the share of all results that a trial beats
-    ("rank": needs no scale and serves several objectives), or a power of the only objective. A trial without a result,
-    and a repeat of a trial of this search, gets the lowest reward: 0, or the lowest seen. The elite are the best
-    distinct trials (Abolafia et al., 2018, arXiv 1801.03526). A proposal is drawn anew, with more and more exploration,
-    while it repeats a trial.
+    The advantage is the reward less its moving average. The reward comes from the place of a trial among all n ("rank":
+    needs no scale and serves several objectives): 1 - log(place) / log(n), so that the first places differ most, as in
+    the weights of CMA-ES (Hansen and Ostermeier, 2001); or it is a power of the only objective. A trial without a
+    result, and a repeat of a trial of this search, gets the lowest reward: 0, or the lowest seen. The elite are the
+    best distinct trials (Abolafia et al., 2018, arXiv 1801.03526). A proposal is drawn anew, with more and more
+    exploration, while it repeats a trial.
     """
 
     def __init__(self, config: RlConfig, problem: Problem) -> None:
@@ -105,11 +106,16 @@ class RlController:
         """Reward of every trial of the window. With ranks, a trial's reward changes as others come in."""
         latest = range(len(self._paths))[-self._constants.window :]
         if self._constants.reward == "rank" or len(self._problem.objectives) > 1:
-            found = [0.0 if self._repeats[i] else self._ranking.merit(i) for i in latest]
+            found = [0.0 if self._repeats[i] else self._by_place(self._ranking.merit(i)) for i in latest]
         else:
             lowest = min([power for power in self._powers if power is not None], default=0.0)
             found = [lowest if power is None else power for power in [self._powers[i] for i in latest]]
         return [reward + self._bonuses[i] for reward, i in zip(found, latest, strict=True)]
+
+    def _by_place(self, merit: float) -> float:
+        """Reward of a trial that beats a share ``merit`` of the others: 1 for the best, 0 for the worst."""
+        count = max(len(self._paths), 2)
+        return 1 - math.log(count - merit * (count - 1)) / math.log(count)
 
     def _update(self, rewards: list[float], baseline: float) -> Figures:
         constants = self._constants

@@ -52,7 +52,7 @@ PRESETS = {
         steps=3,
         entropy=0.01,
         imitation=0.5,
-        explore=0.1,
+        explore=0.05,
         attempts=20,
     ),
     # Zoph and Le 2017, arXiv 1611.01578: the reward is the cube of the accuracy, 8 children an update.

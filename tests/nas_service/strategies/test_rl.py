@@ -117,8 +117,21 @@ def test_one_update_for_each_result() -> None:
         if values is None:
             assert figures["reward"] == 0.0
         elif state == "completed" and value > best:
-            assert figures["reward"] == (1.0 if number else 0.5)
+            assert figures["reward"] == (1.0 if number else pytest.approx(1 - math.log2(1.5)))
         best = max(best, value if state == "completed" else best)
+
+
+def test_the_reward_of_a_place_among_all_falls_fastest_at_the_top() -> None:
+    setting = problem(TOY, seed=1)
+    controller = RlController(RlConfig(), setting)
+    rewards = []
+    worths = (5.0, 4.0, 3.0, 2.0, 1.0, 3.5)
+    for number, (worth, (questions, _)) in enumerate(zip(worths, every(setting.ask), strict=False)):
+        figures = controller.observe(ObservedTrial(number, questions, "completed", (worth,), 9))
+        assert figures is not None
+        rewards.append(figures["reward"])
+    assert rewards[1:5] == [0.0] * 4, "each was the worst so far"
+    assert rewards[5] == pytest.approx(1 - math.log(3) / math.log(6)), "third of six"
 
 
 def test_no_result_yet_has_no_best() -> None:
