@@ -300,18 +300,29 @@ class Candidates:
         )
 
     def _elsewhere(self, fingerprint: str) -> tuple[str, int] | None:
-        """An earlier search's completed training of exactly this architecture, data, recipe, length and seed."""
-        key = self._plan.evaluation_key(fingerprint)
+        """An earlier search's completed training of exactly this architecture, data, recipe, length and seed.
+
+        Where latency is asked for, one on the device that this search trains on; so none before it has a result.
+        """
+        search_id, device = self._ledger.search_id, Trial.metrics["device"].as_string()
+        trained = sa.select(Trial.search_id, Trial.number, device).where(
+            Trial.state == "completed", Trial.reused_from.is_(None)
+        )
+        earlier = trained.where(
+            Trial.evaluation_key == self._plan.evaluation_key(fingerprint), Trial.search_id != search_id
+        ).order_by(Trial.search_id, Trial.number)
+        asked = self._plan.request.latency_batch is not None
+        if asked:
+            self._ledger.flush()
         with self._database.read() as session:
-            row = session.execute(
-                sa.select(Trial.search_id, Trial.number)
-                .where(
-                    Trial.evaluation_key == key, Trial.state == "completed", Trial.search_id != self._ledger.search_id
-                )
-                .where(Trial.reused_from.is_(None))
-                .order_by(Trial.search_id, Trial.number)
-                .limit(1)
-            ).first()
+            if asked:
+                own = session.execute(
+                    trained.where(Trial.search_id == search_id).order_by(Trial.observed_as.desc())
+                ).first()
+                if own is None:
+                    return None
+                earlier = earlier.where(device == own[2])
+            row = session.execute(earlier).first()
         return (str(row[0]), int(row[1])) if row else None
 
     def _copy(self, number: int, search_id: str, other: int, *, counted: bool) -> None:

@@ -176,6 +176,29 @@ def test_a_result_without_the_wanted_figures_is_not_taken(sqlite: Database, sett
     assert started(bench).latency is not None, "the earlier search did not measure latency"
 
 
+def test_latency_is_taken_from_the_same_device_alone(database: Database, settings: Settings) -> None:
+    wanted: dict[str, Any] = {
+        "objectives": [{"metric": "val_accuracy"}, {"metric": "latency_ms", "batch_size": 4}],
+        "budget": {"max_trials": 4},
+    }
+
+    def on(device: str, latency: float) -> Bench:
+        bench = Bench(database, settings, widths=WIDTHS, **wanted)
+        while isinstance(found := bench.candidates.next(), Assignment):
+            for i in (1, 2):
+                report = epoch(i, device=device, latency_ms=latency, done=i == 2)
+                bench.candidates.report(str(found.trial), report)
+            bench.candidates.ended(str(found.trial), pruned=False, death=None)
+        return bench
+
+    assert [t.reused_from for t in on("a small GPU", 9.0).trials()] == [None] * 4
+    large = on("a large GPU", 1.0)
+    assert [(t.reused_from, t.metrics["latency_ms"]) for t in large.trials()] == [(None, 1.0)] * 4
+    again = on("a large GPU", 1.5).trials()
+    assert [t.metrics["latency_ms"] for t in again] == [1.5, 1.0, 1.0, 1.0]
+    assert [t.reused_from for t in again] == [None, *([large.id, i] for i in (1, 2, 3))], "the first tells the device"
+
+
 def by_hand(bench: Bench, *, restarts: bool) -> list[Trial]:
     """Run a search one candidate after the other; with ``restarts`` each has a driver of its own.
 
