@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from nas_service.benchmark import suite as suites
-from nas_service.benchmark.finish import finished, regret_after_finalists
+from nas_service.benchmark.finish import regret_with_finalists, winner
 from nas_service.benchmark.plot import charts
 from nas_service.benchmark.report import BEGIN, END, document, luck, write
 from nas_service.benchmark.simulation import Run, simulate
@@ -136,19 +136,41 @@ def test_figures_of_a_run() -> None:
     first = next((i for i, row in enumerate(run.rows, 1) if TABLE.mean[row] >= TABLE.top), None)
     assert found["top_at"] == first
     assert set(found["test"]) == {"25", "50", "100", "120"}
-    assert not found["finished"], "nothing is noisy there"
+    assert not found["with_finalists"], "nothing is noisy there"
     json.dumps(found, allow_nan=False)
 
 
 def test_finalists_are_paid_from_the_budget_and_the_best_mean_of_their_new_trainings_wins() -> None:
-    validation = np.full((16, 3), 0.1)
-    validation[:4] = [[0.9, 0.2, 0.3], [0.8, 0.6, 0.4], [0.7, 0.7, np.nan], [0.95, 0.95, 0.95]]
+    validation = np.full((16, 4), 0.1)
+    validation[:3] = [[0.9, 0.2, 0.3, 1.0], [0.8, 0.6, 0.4, 0.9], [0.7, 0.7, np.nan, np.nan]]
+    validation[3] = 0.95
     table = replace(TABLE, validation=validation, test=None)
     run = Run(rows=[5, 0, 6, 1, 2, *range(7, 13), 3], values=[0.1, 0.9, 0.1, 0.8, 0.7, *[0.1] * 6, 0.95])
-    assert finished(run, table, 11) == 2, "0: mean .25, 1: .5, 2: .7 of its one other training"
-    assert finished(run, table, 10) == 1, "the last six trainings are those of the finalists"
-    assert finished(run, table, 12) == finished(run, table, 11), "the twelfth network is not trained then"
-    assert regret_after_finalists(run, table, 11) == pytest.approx(25.0)
+    assert winner(run, table, 11) == 2, "0: .25 on average, 1: .5, 2: .7 of its one other training"
+    assert winner(run, table, 10) == 1, "the last six trainings are those of the finalists"
+    assert winner(run, table, 12) == winner(run, table, 11), "the twelfth network is not trained then"
+    assert regret_with_finalists(run, table, 11) == pytest.approx(25.0)
+
+
+def test_noisy_runs_that_were_kept_without_finalists_are_done_again(tmp_path: Path) -> None:
+    path = stored_table(tmp_path)
+    asked = small(path, "random", modes=tuple(mode for mode in MODES if mode.name in ("exact", "noisy")))
+    before = run_suite(asked, tmp_path, 1, quiet)
+    for record in before:
+        del record["with_finalists"]
+    (tmp_path / RUNS).write_text("".join(json.dumps(record) + "\n" for record in before))
+    told: list[str] = []
+    after = run_suite(asked, tmp_path, 1, told.append)
+    assert told[0].startswith("4 runs, 2 of them there already"), "the exact ones"
+    assert [r.get("with_finalists") is not None for r in after if r["mode"] == "noisy"] == [True] * 2
+
+
+def test_runs_that_ended_before_the_budget_have_finalists_where_they_could_be_paid() -> None:
+    noisy = next(mode for mode in MODES if mode.name == "noisy")
+    run = simulate(TABLE, STRATEGIES["random"], evaluations=94, noisy=True)
+    assert set(figures_of(run, TABLE, noisy)["with_finalists"]) == {"25", "50", "100"}
+    run = simulate(TABLE, STRATEGIES["random"], evaluations=93, noisy=True)
+    assert set(figures_of(run, TABLE, noisy)["with_finalists"]) == {"25", "50"}
 
 
 def test_noisy_runs_tell_the_regret_after_the_finalists(tmp_path: Path) -> None:
@@ -157,9 +179,8 @@ def test_noisy_runs_tell_the_regret_after_the_finalists(tmp_path: Path) -> None:
     records = run_suite(Suite((path,), ("evolution",), modes, 20, evaluations=100), tmp_path, 1, quiet)
     table = load_table(path)
     noisy = [record for record in records if record["mode"] == "noisy"]
-    assert {tuple(record["finished"]) for record in noisy} == {("25", "50", "100")}
-    mean = np.mean([record["finished"]["100"] for record in noisy])
-    assert mean < np.mean([curve(record["regret"], 100)[-1] for record in noisy])
+    assert {tuple(record["with_finalists"]) for record in noisy} == {("25", "50", "100")}
+    mean = np.mean([record["with_finalists"]["100"] for record in noisy])
     text, _ = document(records, [], {table.name: table}, "random", "")
     exact, after = text.split("made: noisy")
     assert f"| {mean:.3f} ± " in after
@@ -170,6 +191,7 @@ def test_noisy_runs_tell_the_regret_after_the_finalists(tmp_path: Path) -> None:
 def test_suites() -> None:
     quick, full = (suite(name, [Path("t")], ["random"], [], None, 16) for name in ("quick", "full"))
     assert (quick.seeds, full.seeds, full.evaluations) == (10, 100, 150)
+    assert {"noisy, parallel", "noisy, scores, parallel"} < {mode.name for mode in full.modes}
     assert {mode.name for mode in quick.modes} < {mode.name for mode in full.modes} == {mode.name for mode in MODES}
     assert [m.name for m in suite("full", [], [], ["noisy"], 3, 4).modes] == ["noisy"]
 

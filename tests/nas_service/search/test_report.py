@@ -156,7 +156,7 @@ SCORED = {"metrics": {"val_accuracy": 0.5, "zc_nwot": 1.0}}
         (10, {"strategy": {"name": "evolution"}}, {}),
         (7, {"strategy": {"name": "evolution", "initial": 7}}, {}),
         (20, {"strategy": {"name": "nsga2"}}, {}),
-        (10, {"strategy": AUTO}, {}),
+        (6, {"strategy": AUTO}, {}),
         (None, {"strategy": AUTO}, {3: SCORED}),
         (None, {"strategy": {"name": "rl"}}, {}),
         (24, {"strategy": RANDOM}, {}),
