@@ -16,11 +16,14 @@ from torch import Tensor, nn
 
 from search_spaces.choose import Choose, Question, T, position
 
-Path = list[tuple[int, int, int]]
-"""A sample as the controller reads it: for each question its first row, how many options it has, which was taken."""
+Path = list[tuple[int, int, int, int]]
+"""A sample as the controller reads it: for each question its first row, how many options it has, which was taken, and
+the first row of these options among the common ones."""
 
-GROWING = ("embedding", "weight", "bias")
-"""Tables with a row for each option of each question; they grow as the space asks new questions."""
+OWN, COMMON = ("embedding", "weight", "bias"), "common"
+GROWING = (*OWN, COMMON)
+"""Tables with a row for each option: of each question, and of each list of options that questions have in common. They
+grow as the space asks new questions."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,18 @@ class Shape:
     """Weights start uniform in [-initial, initial], the heads' biases at 0: the first samples are near uniform."""
     tanh: float | None
     """Logits are squashed to ``tanh * tanh(logits)`` where given (ENAS)."""
+    common: bool = False
+    """Whether questions with equal options have a bias in common, beside their own."""
 
 
 class Controller:
     """LSTM over embedded answers; head ``name`` gives the logits of the next answer; Adam (Kingma and Ba, 2015).
 
-    The heads' biases alone are a factorised policy, which learns from few results; the LSTM adds what depends on
-    earlier answers. Rows start from (seed, name), whatever the order in which questions come up. Questions with one
-    option are left out. Adam is written out here because the tables grow, which ``torch.optim`` has no notion of.
+    The heads' biases alone are a factorised policy, which learns from few results, and from fewer where questions with
+    equal options have a bias in common (in ENAS, arXiv 1802.03268, all nodes share a softmax); the LSTM adds what
+    depends on earlier answers. Rows start from (seed, name), whatever the order in which questions come up. Questions
+    with one option are left out. Adam is written out here because the tables grow, which ``torch.optim`` has no notion
+    of.
     """
 
     def __init__(self, shape: Shape, seed: int) -> None:
@@ -49,6 +56,7 @@ class Controller:
         self._seed = seed
         self.step = 0
         self._rows: dict[str, int] = {}
+        self._common: dict[str, int] = {}
         self._lstm = nn.LSTM(shape.hidden, shape.hidden, shape.layers, batch_first=True)
         generator = self._generator("lstm")
         with torch.no_grad():
@@ -56,6 +64,7 @@ class Controller:
                 weight.uniform_(-shape.initial, shape.initial, generator=generator)
         first = torch.empty(1, shape.hidden).uniform_(-shape.initial, shape.initial, generator=generator)
         self._tables = {"embedding": first, "weight": torch.zeros(1, shape.hidden), "bias": torch.zeros(1)}
+        self._tables[COMMON] = torch.zeros(1)
         for table in self._tables.values():
             table.requires_grad_(True)
         self._moments = {name: (torch.zeros_like(w), torch.zeros_like(w)) for name, w in self._weights().items()}
@@ -78,16 +87,23 @@ class Controller:
     def learn_questions(self, questions: Sequence[Question]) -> None:
         """Add rows for the questions that are new."""
         for question in questions:
-            key = question_key(question.name, question.options)
+            key, kind = question_key(question.name, question.options), options_key(question.options)
             if len(question.options) == 1 or key in self._rows:
                 continue
-            self._rows[key] = len(self._tables["bias"])
-            for name, rows in self._fresh(key, len(question.options)).items():
-                grown = torch.cat([self._tables[name].detach(), rows]).requires_grad_(True)
-                self._tables[name] = grown
-                first, second = self._moments[name]
-                empty = torch.zeros_like(rows)
-                self._moments[name] = (torch.cat([first, empty]), torch.cat([second, empty]))
+            self._rows[key] = self._grow(self._fresh(key, len(question.options)))
+            if kind not in self._common:
+                self._common[kind] = self._grow({COMMON: torch.zeros(len(question.options))})
+
+    def _grow(self, added: dict[str, Tensor]) -> int:
+        """Append rows to tables of equal length; the number of the first."""
+        start = 0
+        for name, rows in added.items():
+            start = len(self._tables[name])
+            self._tables[name] = torch.cat([self._tables[name].detach(), rows]).requires_grad_(True)
+            first, second = self._moments[name]
+            empty = torch.zeros_like(rows)
+            self._moments[name] = (torch.cat([first, empty]), torch.cat([second, empty]))
+        return start
 
     def sampling(self, rng: random.Random, explore: float, temperature: float = 1.0) -> Choose:
         """Chooser that draws from the policy, mixed with a share ``explore`` of uniform. Changes nothing it knows."""
@@ -101,7 +117,7 @@ class Controller:
                 return options[0]
             hidden, state = self._lstm(last[None, None, :], state)
             rows = self._rows_of(name, options)
-            logits = self._squashed(rows["weight"] @ hidden[0, 0] + rows["bias"]) / temperature
+            logits = self._squashed(rows["weight"] @ hidden[0, 0] + rows["bias"] + rows[COMMON]) / temperature
             policy = torch.softmax(logits.double(), 0).tolist()
             weights = [(1 - explore) * p + explore / len(options) for p in policy]
             index = rng.choices(range(len(options)), weights)[0]
@@ -111,28 +127,36 @@ class Controller:
         return choose
 
     def _rows_of(self, name: str, options: Sequence[Any]) -> dict[str, Tensor]:
-        key = question_key(name, options)
-        if key not in self._rows:
-            return self._fresh(key, len(options))
-        start = self._rows[key]
-        return {name: table.detach()[start : start + len(options)] for name, table in self._tables.items()}
+        """The rows of a question in every table; of a new one those that it would start with."""
+        count, key, kind = len(options), question_key(name, options), options_key(options)
+        found = {**self._fresh(key, count), COMMON: torch.zeros(count)}
+        for tables, start in ((OWN, self._rows.get(key)), ((COMMON,), self._common.get(kind))):
+            if start is not None:
+                found |= {table: self._tables[table].detach()[start : start + count] for table in tables}
+        return found
 
     def _squashed(self, logits: Tensor) -> Tensor:
         return logits if self._shape.tanh is None else self._shape.tanh * torch.tanh(logits)
 
     def path(self, sample: Sequence[Question]) -> Path:
         """A sample in terms of the tables' rows. The questions must have been learned."""
-        wide = [q for q in sample if len(q.options) > 1]
         return [
-            (self._rows[question_key(q.name, q.options)], len(q.options), position(q.options, q.answer)) for q in wide
+            (
+                self._rows[question_key(q.name, q.options)],
+                len(q.options),
+                position(q.options, q.answer),
+                self._common[options_key(q.options)],
+            )
+            for q in sample
+            if len(q.options) > 1
         ]
 
     def judge(self, paths: Sequence[Path]) -> tuple[Tensor, Tensor]:
         """Log-probability of each sample, and the sum of the entropies of its decisions in nats: ``[len(paths)]``."""
         steps = max([len(path) for path in paths] + [1])
-        widest = max([size for path in paths for _, size, _ in path] + [1])
-        padded = torch.tensor([[*path, *[(0, 1, 0)] * (steps - len(path))] for path in paths])  # [samples, steps, 3]
-        start, size, answer = padded.unbind(-1)
+        widest = max([size for path in paths for _, size, *_ in path] + [1])
+        padded = torch.tensor([[*path, *[(0, 1, 0, 0)] * (steps - len(path))] for path in paths])  # [samples, steps, 4]
+        start, size, answer, common = padded.unbind(-1)
         asked = size > 1
         before = torch.zeros_like(start)
         before[:, 1:] = (start + answer)[:, :-1]
@@ -140,14 +164,16 @@ class Controller:
         choice = torch.arange(widest)
         absent = choice >= size[:, :, None]
         rows = torch.where(absent, 0, start[:, :, None] + choice)
-        logits = self._squashed((self._tables["weight"][rows] @ hidden[..., None])[..., 0] + self._tables["bias"][rows])
-        log_policy = torch.log_softmax(logits.masked_fill(absent, -1e9), -1)
+        logits = (self._tables["weight"][rows] @ hidden[..., None])[..., 0] + self._tables["bias"][rows]
+        if self._shape.common:
+            logits = logits + self._tables[COMMON][torch.where(absent, 0, common[:, :, None] + choice)]
+        log_policy = torch.log_softmax(self._squashed(logits).masked_fill(absent, -1e9), -1)
         chosen = log_policy.gather(-1, answer[:, :, None])[..., 0] * asked
         entropy = -(log_policy.exp() * log_policy).sum(-1) * asked
         return chosen.sum(1), entropy.sum(1)
 
     def descend(self, loss: Tensor, learning_rate: Callable[[str], float]) -> None:
-        """One step of Adam on ``loss``; ``learning_rate(name)`` is that of a weight, "bias" for the heads' biases."""
+        """One step of Adam on ``loss``; ``learning_rate(name)`` is that of a weight; "bias" and COMMON are biases."""
         weights = self._weights()
         slopes = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
         self.step += 1
@@ -168,7 +194,7 @@ class Controller:
             first, second = self._moments[name]
             tensors |= {name: weight.detach().clone(), f"{name}.first": first, f"{name}.second": second}
         data = base64.b64encode(safetensors.torch.save(tensors)).decode()
-        return {"step": self.step, "rows": self._rows, "tensors": data}
+        return {"step": self.step, "rows": self._rows, "common": self._common, "tensors": data}
 
     def load(self, state: dict[str, Any]) -> None:
         """Inverse of ``state``. Raises ValueError where it is of a controller of another shape."""
@@ -186,9 +212,15 @@ class Controller:
             name: (tensors[f"{name}.first"].clone(), tensors[f"{name}.second"].clone()) for name in self._weights()
         }
         self._rows = {str(key): int(row) for key, row in state["rows"].items()}
+        self._common = {str(kind): int(row) for kind, row in state["common"].items()}
         self.step = int(state["step"])
 
 
 def question_key(name: str, options: Sequence[Any]) -> str:
     """A question is known by its name and its options."""
     return json.dumps([name, list(options)])
+
+
+def options_key(options: Sequence[Any]) -> str:
+    """Equal for equal options, whatever the question."""
+    return json.dumps(list(options))

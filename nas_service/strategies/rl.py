@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nas_service.strategies.controller import Controller, Path
+from nas_service.strategies.controller import COMMON, Controller, Path
 from nas_service.strategies.decisions import (
     answering,
     check_version,
@@ -157,7 +157,7 @@ class RlController:
         return torch.minimum(ratio * advantages, ratio.clamp(1 - CLIP, 1 + CLIP) * advantages).mean()
 
     def _learning_rate(self, name: str) -> float:
-        return self._constants.head_learning_rate if name == "bias" else self._constants.learning_rate
+        return self._constants.head_learning_rate if name in ("bias", COMMON) else self._constants.learning_rate
 
     def _elite(self) -> list[Path]:
         """The best distinct trials with a result, best first."""
@@ -171,7 +171,7 @@ class RlController:
     def snapshot(self) -> dict[str, Any]:
         return {
             "strategy": "rl",
-            "version": 2,
+            "version": 3,
             "baseline": self._baseline,
             "bonuses": self._bonuses,
             "controller": self._controller.state(),
@@ -179,7 +179,7 @@ class RlController:
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        check_version(snapshot, "rl", 2)
+        check_version(snapshot, "rl", 3)
         trials = trials_from_json(snapshot)
         self._clear()
         self._controller.load(snapshot["controller"])

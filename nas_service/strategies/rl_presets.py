@@ -42,7 +42,7 @@ class Constants:
 PRESETS = {
     # Tuned on tables of trained networks, for 25 to 300 trials.
     "service": Constants(
-        Shape(hidden=32, layers=1, initial=0.1, tanh=None),
+        Shape(hidden=32, layers=1, initial=0.1, tanh=None, common=True),
         learning_rate=5e-3,
         head_learning_rate=0.1,
         window=8,

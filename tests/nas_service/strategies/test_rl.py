@@ -19,7 +19,7 @@ from search_spaces.architecture import Architecture
 from search_spaces.choose import Choose, Question, every
 
 TOY = conditional()
-SMALL = Shape(hidden=8, layers=2, initial=0.5, tanh=None)
+SMALL = Shape(hidden=8, layers=2, initial=0.5, tanh=None, common=True)
 
 
 def ask_pairs(choose: Choose) -> Architecture:
@@ -78,6 +78,31 @@ def test_update_raises_the_probability_of_a_good_sample() -> None:
         chances.append(math.exp(float(log_policy.detach()[0])))
         controller.descend(-log_policy.mean(), lambda _: 0.05)
     assert chances[-1] > 0.95 > chances[0]
+
+
+@pytest.mark.parametrize("common", [True, False])
+def test_questions_with_equal_options_learn_from_each_other(common: bool) -> None:
+    def ask(choose: Choose) -> Architecture:
+        for name in ("first", "second"):
+            choose(name, ("conv", "pool", "skip"))
+        choose("width", (8, 16, 32))
+        return SOMETHING
+
+    controller = Controller(Shape(hidden=8, layers=1, initial=0.01, tanh=None, common=common), seed=0)
+    setting = Problem(ask, (ACCURACY,), 0, None, 1)
+    known = asked(setting, lambda _, options: options[0])
+    controller.learn_questions(known[:1])
+    for _ in range(20):
+        controller.descend(-controller.judge([controller.path(known[:1])])[0].mean(), lambda _: 0.1)
+    rng = random.Random(0)
+    drawn = [asked(setting, controller.sampling(rng, explore=0.0)) for _ in range(400)]
+    first, second, width = (sum(sample[i].answer == known[i].answer for sample in drawn) / 400 for i in range(3))
+    assert first > 0.6
+    assert (second > 0.6) is common, "it is new, and its options are not"
+    assert width == pytest.approx(1 / 3, abs=0.1)
+    controller.learn_questions(known)
+    chance = float(controller.judge([controller.path(known)])[0].detach().exp()[0])
+    assert chance == pytest.approx(sum(sample == known for sample in drawn) / 400, abs=0.1)
 
 
 def test_adam_is_that_of_torch() -> None:
