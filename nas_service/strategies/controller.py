@@ -128,12 +128,13 @@ class Controller:
 
     def _rows_of(self, name: str, options: Sequence[Any]) -> dict[str, Tensor]:
         """The rows of a question in every table; of a new one those that it would start with."""
-        count, key, kind = len(options), question_key(name, options), options_key(options)
-        found = {**self._fresh(key, count), COMMON: torch.zeros(count)}
-        for tables, start in ((OWN, self._rows.get(key)), ((COMMON,), self._common.get(kind))):
-            if start is not None:
-                found |= {table: self._tables[table].detach()[start : start + count] for table in tables}
-        return found
+        count, key = len(options), question_key(name, options)
+        own, common = self._rows.get(key), self._common.get(options_key(options))
+        found = self._fresh(key, count) if own is None else self._slices(OWN, own, count)
+        return found | ({COMMON: torch.zeros(count)} if common is None else self._slices((COMMON,), common, count))
+
+    def _slices(self, tables: Sequence[str], start: int, count: int) -> dict[str, Tensor]:
+        return {table: self._tables[table].detach()[start : start + count] for table in tables}
 
     def _squashed(self, logits: Tensor) -> Tensor:
         return logits if self._shape.tanh is None else self._shape.tanh * torch.tanh(logits)
