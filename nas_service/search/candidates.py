@@ -305,23 +305,24 @@ class Candidates:
         Where latency is asked for, one on the device that this search trains on; so none before it has a result.
         """
         search_id, device = self._ledger.search_id, Trial.metrics["device"].as_string()
-        trained = sa.select(Trial.search_id, Trial.number, device).where(
-            Trial.state == "completed", Trial.reused_from.is_(None)
+        trained = (Trial.state == "completed", Trial.reused_from.is_(None))
+        earlier = (
+            sa.select(Trial.search_id, Trial.number)
+            .where(Trial.evaluation_key == self._plan.evaluation_key(fingerprint), Trial.search_id != search_id)
+            .where(*trained)
+            .order_by(Trial.search_id, Trial.number)
+            .limit(1)
         )
-        earlier = trained.where(
-            Trial.evaluation_key == self._plan.evaluation_key(fingerprint), Trial.search_id != search_id
-        ).order_by(Trial.search_id, Trial.number)
-        asked = self._plan.request.latency_batch is not None
-        if asked:
+        own = sa.select(device).where(Trial.search_id == search_id, *trained).order_by(Trial.observed_as.desc())
+        latency = self._plan.request.latency_batch is not None
+        if latency:
             self._ledger.flush()
         with self._database.read() as session:
-            if asked:
-                own = session.execute(
-                    trained.where(Trial.search_id == search_id).order_by(Trial.observed_as.desc())
-                ).first()
-                if own is None:
+            if latency:
+                latest = session.execute(own.limit(1)).first()
+                if latest is None:
                     return None
-                earlier = earlier.where(device == own[2])
+                earlier = earlier.where(device == latest[0])
             row = session.execute(earlier).first()
         return (str(row[0]), int(row[1])) if row else None
 
