@@ -10,6 +10,7 @@ import math
 import statistics
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,8 @@ RESAMPLES = 2000
 """Of a bootstrap; fewer where there are more than 1,000 values (see ``resamples``)."""
 FEWEST_RANDOM = 5
 """Random trials below which there is no baseline."""
+MOST_AT_RANDOM = 1_000
+"""First trials of another search that are looked at for random ones, at most."""
 FEWEST_FOR_IMPORTANCE = 10
 BUDGETS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000)
 
@@ -164,7 +167,7 @@ def report(session: Session, search: Search) -> Report:
         metric=objective.metric,
         direction=objective.direction,
         best_so_far=_best_so_far(values, objective),
-        baseline=_baseline(session, search, results, values, objective, notes),
+        baseline=_baseline(_random_values(session, search, results, wanted), values, objective, notes),
         finalists=spreads,
         finalists_metric=score,
         noise=_noise(
@@ -222,13 +225,13 @@ def resamples(values: int) -> int:
 
 
 def _baseline(
-    session: Session, search: Search, results: list[Trial], values: Floats, objective: Objective, notes: list[str]
+    random_trials: tuple[Floats, str], values: Floats, objective: Objective, notes: list[str]
 ) -> Baseline | None:
-    """Best of as many draws from random trials: those of this search's start, or of random searches like it.
+    """Best of as many draws from random trials, whose values and source are given.
 
     Draws that did not complete count as the worst of those that did.
     """
-    sample, source = _random_values(session, search, results, values)
+    sample, source = random_trials
     completed = sample[np.isfinite(sample)]
     if len(sample) < FEWEST_RANDOM or not len(completed) or not np.isfinite(values).any():
         notes.append(
@@ -267,34 +270,45 @@ def expected_best(ordered: Floats, draws: int) -> float:
     return float(np.sum(ordered * np.diff(steps)))
 
 
-def _random_values(session: Session, search: Search, results: list[Trial], values: Floats) -> tuple[Floats, str]:
-    """Values of random trials with such trainings, and where they come from."""
+def _random_values(session: Session, search: Search, results: list[Trial], wanted: ObjectiveSpec) -> tuple[Floats, str]:
+    """Values of random trials of this search and of those like it, each training once, and where they come from."""
     alike = ("dataset", "space", "recipe", "scheduler", "evaluator", "constraints", "rules")
-    searches = [
-        other
-        for other in session.scalars(sa.select(Search).where(Search.id != search.id))
-        if other.request["strategy"].get("name") == "random"
-        and all((other.request.get(part) or None) == (search.request.get(part) or None) for part in alike)
-    ]
-    wanted = ObjectiveSpec.model_validate(search.request["objectives"][0])
-    ids = {other.id for other in searches}
-    known: list[Floats] = []
-    for other in searches:
+    own = {_training(trial): trial for trial in _at_random(search, results)}
+    drawn, others = dict(own), 0
+    for other in session.scalars(sa.select(Search).where(Search.id != search.id)):
         first, last = _random_numbers(other, scored=False)
-        drawn = [
-            trial
-            for trial in session.scalars(sa.select(Trial).where(Trial.search_id == other.id))
-            if first <= trial.number < last
-            and _has_result(trial)
-            and not (trial.reused_from and trial.reused_from[0] in ids)  # else that training counts twice
-        ]
-        known += [_values(drawn, wanted)] if drawn else []
-    if known and np.isfinite(np.concatenate(known)).any():
-        return np.concatenate(known), f"{len(known)} random searches with the same data, space and training"
+        count = min(last, MOST_AT_RANDOM) - first
+        if count <= 0 or any(_part(other, name) != _part(search, name) for name in alike):
+            continue
+        query = sa.select(Trial).where(Trial.search_id == other.id).order_by(Trial.number)
+        some = session.scalars(query.offset(first).limit(count))
+        found = [trial for trial in some if _has_result(trial)]
+        new = {_training(trial): trial for trial in _at_random(other, found)}
+        others += bool(new.keys() - drawn.keys())
+        drawn = {**new, **drawn}
+    sources = ["this search"] * bool(own or not others)
+    if others:
+        searches = "1 other search" if others == 1 else f"{others} other searches"
+        sources.append(f"{searches} with the same data, space and training")
+    return _values(list(drawn.values()), wanted), f"random trials of {' and '.join(sources)}"
+
+
+def _part(search: Search, name: str) -> Any:
+    """A part of a request, None where it is empty."""
+    return search.request.get(name) or None
+
+
+def _training(trial: Trial) -> tuple[str, int]:
+    """The search and trial that a result was trained in."""
+    source, number = trial.reused_from or (trial.search_id, trial.number)
+    return str(source), int(number)
+
+
+def _at_random(search: Search, results: list[Trial]) -> list[Trial]:
+    """Those of a search's results that were drawn at random."""
     scored = any(name.startswith(PREFIX) for trial in results for name in trial.metrics)
     first, last = _random_numbers(search, scored)
-    own = [first <= trial.number < last for trial in results]
-    return values[np.array(own, dtype=bool)], "the random trials of this search"
+    return [trial for trial in results if first <= trial.number < last]
 
 
 def _random_numbers(search: Search, scored: bool) -> tuple[int, int]:

@@ -128,6 +128,7 @@ def test_random_search_of_the_same_kind_is_the_baseline(database: Database) -> N
     assert any("no random baseline: 0 random trials" in note for note in told(database, alone).notes)
     stored(database, [0.5, 0.6, 0.7, 0.8, 0.95, 0.6], strategy={"name": "random"})
     stored(database, [0.99] * 9, strategy={"name": "random"}, space={"name": "mbconv"})
+    stored(database, [0.99] * 9, strategy={"name": "auto"}, first=["lenet5"] * 7)
     found = told(database, alone).baseline
     assert found is not None
     assert (found.sample, found.results, found.reached) == (6, 3, 0.9)
@@ -141,7 +142,7 @@ def test_a_learning_strategy_begins_with_its_own_baseline(database: Database) ->
     search = stored(database, values, strategy={"name": "evolution", "population": 6, "sample": 2})
     found = told(database, search).baseline
     assert found is not None
-    assert (found.sample, found.source) == (6, "the random trials of this search")
+    assert (found.sample, found.source) == (6, "random trials of this search")
     assert any("it can be too low" in note for note in told(database, search).notes)
 
 
@@ -192,7 +193,24 @@ def test_only_searches_alike_are_a_baseline(sqlite: Database) -> None:
     stored(sqlite, values, strategy=RANDOM, rows={i: {"reused_from": [one, i]} for i in range(5)})
     found = told(sqlite, search).baseline
     assert found is not None
-    assert (found.sample, found.source[:17]) == (5, "1 random searches"), "a training that two share counts once"
+    assert found.source == "random trials of 1 other search with the same data, space and training"
+    assert found.sample == 5, "a training that two share counts once"
+
+
+def test_random_trials_of_all_searches_alike_are_one_baseline(sqlite: Database) -> None:
+    """Those of this search, and the first of others, whatever these went on with; what was drawn as scored is not."""
+    values = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.96]
+    evolution = {"name": "evolution", "population": 4, "sample": 2}
+    search = stored(sqlite, values, strategy=evolution)
+    assert told(sqlite, search).baseline is None, "four are too few"
+    stored(sqlite, values, strategy=AUTO, rows={3: SCORED})
+    assert told(sqlite, search).baseline is None
+    stored(sqlite, [0.4] * 7, strategy={**evolution, "population": 3})
+    found = told(sqlite, search).baseline
+    assert found is not None
+    where = "random trials of this search and 1 other search with the same data, space and training"
+    assert (found.sample, found.source) == (7, where)
+    assert found.expected_best.value == pytest.approx(expected_best(np.array([0.4] * 3 + values[:4]), 7))
 
 
 def test_what_was_trained_before_is_a_result_and_a_repeat_is_none(sqlite: Database) -> None:
