@@ -10,7 +10,6 @@ import math
 import statistics
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +26,7 @@ from nas_service.search.status import objectives_of, score_of
 from nas_service.strategies import STRATEGIES
 from nas_service.strategies.merit import feasible, turned
 from nas_service.strategies.optuna_sampler import parameters
+from nas_service.strategies.predictor import PredictorConfig
 from nas_service.strategies.protocol import Objective
 from search_spaces.choose import Question
 from workers.scores import PREFIX
@@ -37,8 +37,6 @@ RESAMPLES = 2000
 """Of a bootstrap; fewer where there are more than 1,000 values (see ``resamples``)."""
 FEWEST_RANDOM = 5
 """Random trials below which there is no baseline."""
-MOST_AT_RANDOM = 1_000
-"""First trials of another search that are looked at for random ones, at most."""
 FEWEST_FOR_IMPORTANCE = 10
 BUDGETS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000)
 
@@ -271,37 +269,40 @@ def expected_best(ordered: Floats, draws: int) -> float:
 
 
 def _random_values(session: Session, search: Search, results: list[Trial], wanted: ObjectiveSpec) -> tuple[Floats, str]:
-    """Values of random trials of this search and of those like it, each training once, and where they come from."""
+    """Values of random trials with such trainings, each training once, and where they come from: random searches, or
+    this search where they have too few. First trials of other searches are left out: they were stopped less often.
+    """
     alike = ("dataset", "space", "recipe", "scheduler", "evaluator", "constraints", "rules")
-    own = {_training(trial): trial for trial in _at_random(search, results)}
-    drawn, others = dict(own), 0
+    drawn: dict[str, Trial] = {}
     for other in session.scalars(sa.select(Search).where(Search.id != search.id)):
-        first, last = _random_numbers(other, scored=False)
-        count = min(last, MOST_AT_RANDOM) - first
-        if count <= 0 or any(_part(other, name) != _part(search, name) for name in alike):
+        if other.request["strategy"].get("name") != "random" or any(
+            (other.request.get(part) or None) != (search.request.get(part) or None) for part in alike
+        ):
             continue
         query = sa.select(Trial).where(Trial.search_id == other.id).order_by(Trial.number)
-        some = session.scalars(query.offset(first).limit(count))
-        found = [trial for trial in some if _has_result(trial)]
-        new = {_training(trial): trial for trial in _at_random(other, found)}
-        others += bool(new.keys() - drawn.keys())
-        drawn = {**new, **drawn}
-    sources = ["this search"] * bool(own or not others)
-    if others:
-        searches = "1 other search" if others == 1 else f"{others} other searches"
-        sources.append(f"{searches} with the same data, space and training")
-    return _values(list(drawn.values()), wanted), f"random trials of {' and '.join(sources)}"
+        found = [trial for trial in session.scalars(query) if _has_result(trial) and _measured(trial, wanted, results)]
+        for trial in _at_random(other, found):
+            if trial.state == "completed" or _training(trial) not in drawn:
+                drawn[_training(trial)] = trial
+    if len(drawn) >= FEWEST_RANDOM and any(trial.state == "completed" for trial in drawn.values()):
+        count = len({trial.search_id for trial in drawn.values()})
+        told = f"{count} random {'search' if count == 1 else 'searches'} with the same data, space and training"
+        return _values(list(drawn.values()), wanted), told
+    return _values(_at_random(search, results), wanted), "the random trials of this search"
 
 
-def _part(search: Search, name: str) -> Any:
-    """A part of a request, None where it is empty."""
-    return search.request.get(name) or None
+def _measured(trial: Trial, wanted: ObjectiveSpec, results: list[Trial]) -> bool:
+    """Whether a trial of another search has what this one looks at, latency on a device of this one's."""
+    if "latency_ms" in (wanted.metric, *(wish.metric for wish in wanted.soft)):
+        devices = {result.metrics.get("device") for result in results}
+        if trial.metrics.get("device") not in devices:
+            return False
+    return trial.state == "pruned" or wanted.value(trial.metrics) is not None
 
 
-def _training(trial: Trial) -> tuple[str, int]:
-    """The search and trial that a result was trained in."""
-    source, number = trial.reused_from or (trial.search_id, trial.number)
-    return str(source), int(number)
+def _training(trial: Trial) -> str:
+    """Equal for results of the same network, trained alike with the same seed."""
+    return trial.evaluation_key or str(trial.reused_from or [trial.search_id, trial.number])
 
 
 def _at_random(search: Search, results: list[Trial]) -> list[Trial]:
@@ -322,7 +323,8 @@ def _random_numbers(search: Search, scored: bool) -> tuple[int, int]:
         config = entry.config.model_validate({k: v for k, v in strategy.items() if k != "name"})
     except ValidationError:  # stored by a version with other options
         return 0, 0
-    return first, config.at_random(int(search.request["budget"]["max_trials"]), scored)
+    drawn = config.at_random(int(search.request["budget"]["max_trials"]), scored)
+    return first, drawn + first if isinstance(config, PredictorConfig) else drawn  # the others count given networks
 
 
 def _noise(

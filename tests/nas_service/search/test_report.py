@@ -128,7 +128,6 @@ def test_random_search_of_the_same_kind_is_the_baseline(database: Database) -> N
     assert any("no random baseline: 0 random trials" in note for note in told(database, alone).notes)
     stored(database, [0.5, 0.6, 0.7, 0.8, 0.95, 0.6], strategy={"name": "random"})
     stored(database, [0.99] * 9, strategy={"name": "random"}, space={"name": "mbconv"})
-    stored(database, [0.99] * 9, strategy={"name": "auto"}, first=["lenet5"] * 7)
     found = told(database, alone).baseline
     assert found is not None
     assert (found.sample, found.results, found.reached) == (6, 3, 0.9)
@@ -142,7 +141,7 @@ def test_a_learning_strategy_begins_with_its_own_baseline(database: Database) ->
     search = stored(database, values, strategy={"name": "evolution", "population": 6, "sample": 2})
     found = told(database, search).baseline
     assert found is not None
-    assert (found.sample, found.source) == (6, "random trials of this search")
+    assert (found.sample, found.source) == (6, "the random trials of this search")
     assert any("it can be too low" in note for note in told(database, search).notes)
 
 
@@ -158,6 +157,7 @@ SCORED = {"metrics": {"val_accuracy": 0.5, "zc_nwot": 1.0}}
         (7, {"strategy": {"name": "evolution", "initial": 7}}, {}),
         (20, {"strategy": {"name": "nsga2"}}, {}),
         (6, {"strategy": AUTO}, {}),
+        (6, {"strategy": AUTO, "first": ["lenet5"] * 2}, {}),
         (None, {"strategy": AUTO}, {3: SCORED}),
         (None, {"strategy": {"name": "rl"}}, {}),
         (24, {"strategy": RANDOM}, {}),
@@ -193,24 +193,40 @@ def test_only_searches_alike_are_a_baseline(sqlite: Database) -> None:
     stored(sqlite, values, strategy=RANDOM, rows={i: {"reused_from": [one, i]} for i in range(5)})
     found = told(sqlite, search).baseline
     assert found is not None
-    assert found.source == "random trials of 1 other search with the same data, space and training"
+    assert found.source == "1 random search with the same data, space and training"
     assert found.sample == 5, "a training that two share counts once"
 
 
-def test_random_trials_of_all_searches_alike_are_one_baseline(sqlite: Database) -> None:
-    """Those of this search, and the first of others, whatever these went on with; what was drawn as scored is not."""
-    values = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.96]
-    evolution = {"name": "evolution", "population": 4, "sample": 2}
-    search = stored(sqlite, values, strategy=evolution)
-    assert told(sqlite, search).baseline is None, "four are too few"
-    stored(sqlite, values, strategy=AUTO, rows={3: SCORED})
-    assert told(sqlite, search).baseline is None
-    stored(sqlite, [0.4] * 7, strategy={**evolution, "population": 3})
+def test_a_network_that_two_random_searches_drew_counts_once(sqlite: Database) -> None:
+    """With equal seeds they draw the same networks; one that was stopped is trained again in the other search."""
+    keys = [{"evaluation_key": f"{i:064d}"} for i in range(6)]
+    stopped = {i: {**keys[i], "state": "pruned", "epoch": 1} for i in (0, 1, 2)}
+    stored(sqlite, [0.4] * 3 + [0.5, 0.6, 0.7], strategy=RANDOM, rows={**dict(enumerate(keys)), **stopped})
+    rows = {i: {**keys[i], **({"state": "pruned", "epoch": 1} if i in (0, 5) else {})} for i in range(6)}
+    stored(sqlite, [0.8, 0.9, 0.95, 0.5, 0.6, 0.7], strategy=RANDOM, rows=rows)
+    found = told(sqlite, stored(sqlite, [0.9] * 4, strategy={"name": "rl"})).baseline
+    assert found is not None
+    assert (found.sample, found.source[:17]) == (6, "2 random searches")
+    best_of_each = np.array([0.5, 0.5, 0.6, 0.7, 0.9, 0.95])  # the one that both stopped counts as the worst
+    assert found.expected_best.value == pytest.approx(expected_best(best_of_each, 4))
+
+
+def test_random_searches_that_measured_something_else_are_no_baseline(sqlite: Database) -> None:
+    def metrics(latency: float, device: str = "cpu") -> dict[int, dict[str, Any]]:
+        figures = [{"latency_ms": latency + i, "val_accuracy": 0.5, "device": device} for i in range(6)]
+        return {i: {"metrics": each, "values": [each["latency_ms"]]} for i, each in enumerate(figures)}
+
+    wanted = {"strategy": RANDOM, "objectives": [{"metric": "latency_ms"}]}
+    search = stored(sqlite, [0.5] * 6, rows=metrics(10.0), **wanted)
+    stored(sqlite, [0.5] * 6, strategy=RANDOM)
+    stored(sqlite, [0.5] * 6, rows=metrics(1.0, device="another"), **wanted)
     found = told(sqlite, search).baseline
     assert found is not None
-    where = "random trials of this search and 1 other search with the same data, space and training"
-    assert (found.sample, found.source) == (7, where)
-    assert found.expected_best.value == pytest.approx(expected_best(np.array([0.4] * 3 + values[:4]), 7))
+    assert (found.sample, found.source) == (6, "the random trials of this search")
+    stored(sqlite, [0.5] * 6, rows=metrics(12.0), **wanted)
+    found = told(sqlite, search).baseline
+    assert found is not None
+    assert found.source[:15] == "1 random search"
 
 
 def test_what_was_trained_before_is_a_result_and_a_repeat_is_none(sqlite: Database) -> None:
