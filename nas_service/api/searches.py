@@ -87,6 +87,11 @@ def create_search(
     """Start a search. With ``dry_run=true`` nothing is stored."""
     source, info = described(body.dataset, state.database, state.settings)
     wanted = body.settled(info.task)
+    if wanted.replays is not None:
+        with state.database.read() as session:
+            if session.get(Search, wanted.replays) is None:
+                detail = f"replays is {wanted.replays!r}, and there is no such search; allowed: the id of a search"
+                raise InvalidRequest(detail, pointer="/replays")
     plan = make_plan(wanted, source, info, state.settings)
     found = outlook(plan)
     found.check()

@@ -30,7 +30,8 @@ def replay(context: click.Context, search_id: str, against: str | None) -> None:
         if original["state"] not in ("succeeded", "failed"):
             raise click.UsageError(f"search {search_id} is {original['state']}; allowed: one that succeeded or failed")
         if against is None:
-            again = client.submit({**original["request"], "reuse": within(original["request"]["reuse"])})["id"]
+            changes = {"reuse": within(original["request"]["reuse"]), "replays": search_id}
+            again = client.submit({**original["request"], **changes})["id"]
             click.echo(f"replaying search {search_id} as {again} …", err=True)
         else:
             again = against
@@ -45,7 +46,7 @@ def replay(context: click.Context, search_id: str, against: str | None) -> None:
 
 
 def within(reuse: str) -> str:
-    """The replay trains anew what the original trained: it may not take the original's results."""
+    """The replay trains anew what the original trained, and takes from other searches what the original took."""
     return "search" if reuse == "all" else reuse
 
 

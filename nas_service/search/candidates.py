@@ -28,6 +28,7 @@ from search_spaces.architecture import Architecture, Node
 from search_spaces.build import Walk, walk
 from search_spaces.choose import Choose, Question, Recorder, replay
 from workers.assignment import Assignment, Failure, ParentWeights
+from workers.scores import PREFIX
 
 log = logging.getLogger(__name__)
 
@@ -219,8 +220,7 @@ class Candidates:
             return
         self._known.setdefault(fingerprint, number)
         self._counted += 1
-        elsewhere = self._plan.request.reuse == "all" and not self._plan.inherits
-        earlier = self._elsewhere(fingerprint) if elsewhere else None
+        earlier = None if self._plan.inherits else self._elsewhere(fingerprint)
         if earlier:
             self._copy(number, *earlier, counted=True)
         else:
@@ -302,8 +302,13 @@ class Candidates:
     def _elsewhere(self, fingerprint: str) -> tuple[str, int] | None:
         """An earlier search's completed training of exactly this architecture, data, recipe, length and seed.
 
-        Where latency is asked for, one on the device that this search trains on; so none before it has a result.
+        Where latency is asked for, one on the device that this search trains on; so none before it has a result. A
+        replay takes what the search that it repeats took from others, and nothing else.
         """
+        if self._plan.request.replays:
+            return self._taken_by(self._plan.request.replays, fingerprint)
+        if self._plan.request.reuse != "all":
+            return None
         search_id, device = self._ledger.search_id, Trial.metrics["device"].as_string()
         trained = (Trial.state == "completed", Trial.reused_from.is_(None))
         earlier = (
@@ -326,6 +331,17 @@ class Candidates:
             row = session.execute(earlier).first()
         return (str(row[0]), int(row[1])) if row else None
 
+    def _taken_by(self, search_id: str, fingerprint: str) -> tuple[str, int] | None:
+        """The training whose result that search took from another one for this architecture, if it is still there."""
+        taken = sa.select(Trial.reused_from).where(
+            Trial.search_id == search_id, Trial.fingerprint == fingerprint, Trial.reused_from.is_not(None)
+        )
+        with self._database.read() as session:
+            for source, number in session.scalars(taken.order_by(Trial.number)):
+                if source != search_id and session.get(Trial, (source, number)) is not None:
+                    return str(source), int(number)
+        return None
+
     def _copy(self, number: int, search_id: str, other: int, *, counted: bool) -> None:
         """Give a trial the recorded result of another of the same architecture."""
         self._ledger.flush()
@@ -340,7 +356,8 @@ class Candidates:
                     "traceback": trial.failure_traceback or "",
                 }
             )
-        metrics = dict(trial.metrics)
+        scores = self._scorer.told(str(trial.fingerprint))
+        metrics = {name: value for name, value in trial.metrics.items() if not name.startswith(PREFIX)} | scores
         ending = Ending(
             trial.state,
             metrics=metrics,

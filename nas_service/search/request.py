@@ -296,6 +296,11 @@ class SearchRequest(Strict):
     reuse: Literal["all", "search", "none"] = Field(
         "all", description="whose earlier results of the same training may be taken"
     )
+    replays: str | None = Field(
+        None,
+        max_length=32,
+        description="a search that this one repeats: what it took from other searches is taken again (nas replay)",
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="of proposals and trainings")
 
     @model_validator(mode="after")

@@ -95,6 +95,7 @@ def test_a_dry_run_tells_what_was_left_to_the_strategy(http: httpx.Client) -> No
         ("/evaluator/name", "guess", "/evaluator", ["'train'", "'drill'"]),
         ("/budget/max_trials", 0, "/budget/max_trials", ["0", "greater than or equal to 1"]),
         ("/resources/gpus", 1.5, "/resources", ["1.5", "whole"]),
+        ("/replays", "nowhere", "/replays", ["'nowhere'", "the id of a search"]),
         ("/finalists/seeds", [1, 1], "/finalists", ["twice"]),
         ("/finalists/seeds", [1, -1], "/finalists/seeds/1", ["-1"]),
     ],

@@ -7,6 +7,8 @@ import itertools
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from nas_service.database.session import Database
 from nas_service.database.tables import ArchitectureRow, Search, Trial
@@ -152,6 +154,37 @@ def test_snapshots_grow_rarer(sqlite: Database, settings: Settings) -> None:
     assert taken[:10] == list(range(10, 110, 10))
     assert all(later - earlier >= earlier // 10 for earlier, later in itertools.pairwise(taken))
     assert len(taken) < 22
+
+
+def test_a_replay_takes_what_the_original_took_and_trains_the_rest(sqlite: Database, settings: Settings) -> None:
+    """Else a result that was taken, and so never stopped, is a training that the scheduler may stop."""
+    first = Bench(sqlite, settings, widths=WIDTHS[:1])
+    first.run()
+    original = Bench(sqlite, settings, widths=WIDTHS)
+    assert [t.reused_from for t in original.run()] == [[first.id, 0], None, None]
+    Bench(sqlite, settings, widths=WIDTHS[:2], reuse="none").run()
+    again = Bench(sqlite, settings, widths=WIDTHS, reuse="search", replays=original.id)
+    assert [t.reused_from for t in again.run()] == [[first.id, 0], None, None]
+    assert [t.values for t in again.trials()] == [t.values for t in original.trials()]
+    once_more = Bench(sqlite, settings, widths=WIDTHS, reuse="search", replays=again.id)
+    assert [t.reused_from for t in once_more.run()] == [[first.id, 0], None, None]
+    sqlite.write(lambda session: session.execute(sa.delete(Trial).where(Trial.search_id == first.id)))
+    alone = Bench(sqlite, settings, widths=WIDTHS, reuse="search", replays=original.id)
+    assert [t.reused_from for t in alone.run()] == [None] * 3, "what it took is gone"
+
+
+def test_scores_of_an_earlier_search_are_not_taken_with_its_result(sqlite: Database, settings: Settings) -> None:
+    first = Bench(sqlite, settings, widths=WIDTHS[:1])
+    first.run()
+
+    def scored(session: Session) -> None:
+        trial = session.get_one(Trial, (first.id, 0))
+        trial.metrics = {**trial.metrics, "zc_nwot": 1.0}
+
+    sqlite.write(scored)
+    trial = Bench(sqlite, settings, widths=WIDTHS[:1]).run()[0]
+    assert trial.reused_from == [first.id, 0]
+    assert "zc_nwot" not in trial.metrics
 
 
 def test_results_of_earlier_searches_are_taken(sqlite: Database, settings: Settings) -> None:
