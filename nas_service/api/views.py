@@ -84,7 +84,8 @@ class TrialView(BaseModel):
     reused_from: list[Any] | None
     failure: Failed | None
     reason: str | None
-    """Why an infeasible candidate was not trained: bounds that it misses, rules that it breaks and where."""
+    """Why an infeasible candidate was not trained, or not to its end: bounds that it misses, rules that it breaks and
+    where."""
     train_seconds: float
     has_weights: bool
     created_at: str | None

@@ -60,6 +60,8 @@ class Running:
     weights: dict[str, Any] | None = None
     cancelled: bool = False
     requeued: bool = False
+    missed: bool = False
+    """Whether it was found to miss a bound, so that nothing would come of training it on."""
 
 
 class Candidates:
@@ -119,7 +121,8 @@ class Candidates:
             self._questions[trial.number] = _questions(trial.questions)
             if trial.metrics.get("parent_trial") is not None:
                 self._parents[trial.number] = int(trial.metrics["parent_trial"])
-            if trial.fingerprint and trial.state not in ("infeasible", "cancelled") and not trial.reused_from:
+            untrained = trial.state == "cancelled" or (trial.state == "infeasible" and not trial.epoch)
+            if trial.fingerprint and not untrained and not trial.reused_from:
                 self._known.setdefault(trial.fingerprint, trial.number)
             self._counted += trial.counted and trial.state != "cancelled"
             self._free += not trial.counted
@@ -367,6 +370,7 @@ class Candidates:
             reused_from=(search_id, other),
             counted=counted,
             epoch=trial.epoch,
+            reason=(trial.failure_message or "") if trial.state == "infeasible" else "",
         )
         self._end(number, ending, epoch=trial.epoch)
 
@@ -437,7 +441,8 @@ class Candidates:
             return False
         running.requeued = self._control.stopping.is_set()
         running.cancelled = self._control.spent.is_set()
-        return running.requeued or running.cancelled
+        running.missed = not feasible(self._plan.violations({**running.costs, **running.metrics}))
+        return running.requeued or running.cancelled or running.missed
 
     def ended(self, key: str, *, pruned: bool, death: Failure | None) -> None:
         number = int(key)
@@ -459,6 +464,11 @@ class Candidates:
             return
         if running.cancelled and not complete and failure is None:
             self._end(number, Ending("cancelled", counted=False))
+            return
+        if running.missed and not complete and failure is None:
+            metrics = {**running.costs, **running.metrics, "train_seconds": running.seconds}
+            violations, reason = self._plan.violations(metrics), self._plan.objections(metrics, ())
+            self._end(number, Ending("infeasible", metrics, violations=violations, reason=reason), epoch=running.epoch)
             return
         if failure is None and running.epoch == 0:
             failure = Failure(kind="crash", message="the candidate ended without a single report", traceback="")

@@ -49,7 +49,7 @@ class Ending:
     reused_from: tuple[str, int] | None = None
     counted: bool | None = None
     reason: str = ""
-    """Why an infeasible one is not trained."""
+    """Why an infeasible one is not trained, or not to its end."""
     epoch: int | None = None
     """Epoch of a result that was taken from another trial."""
 

@@ -107,7 +107,7 @@ class ObjectiveSpec(Strict):
 
 
 class ConstraintSpec(Strict):
-    """A bound that a candidate must keep. Costs are checked before training, latency after it."""
+    """A bound that a candidate must keep. Costs are checked before training, latency in its first epoch."""
 
     metric: ConstraintMetric = Field(description="what is bounded")
     max: float | None = Field(None, description="largest allowed value")

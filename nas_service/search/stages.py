@@ -162,6 +162,7 @@ class Stages:
                 sa.select(Measurement)
                 .join(Trial, sa.and_(Trial.search_id == Measurement.search_id, Trial.number == Measurement.number))
                 .where(Measurement.search_id == self._search_id, Trial.ended_at.is_not(None))
+                .where(Trial.state != "infeasible")  # stopped for a bound: what it reported was not compared
                 .order_by(Measurement.at, Measurement.number)
             )
             return [(row.number, {"epoch": row.epoch, **row.metrics}) for row in session.scalars(query)]

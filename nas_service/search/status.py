@@ -76,7 +76,9 @@ def progress(session: Session, search: Search) -> Progress:
     for state, _, count in counts:
         states[state] = states.get(state, 0) + count
     counted = sum(
-        count for state, is_counted, count in counts if is_counted and state in ("completed", "pruned", "failed")
+        count
+        for state, is_counted, count in counts
+        if is_counted and state in ("completed", "pruned", "failed", "infeasible")
     )
     finalists = sa.select(Finalist.state, sa.func.count()).where(Finalist.search_id == search.id)
     finals = {row[0]: int(row[1]) for row in session.execute(finalists.group_by(Finalist.state))}

@@ -14,6 +14,7 @@ from nas_service.database.session import Database
 from nas_service.database.tables import ArchitectureRow, Search, Trial
 from nas_service.search.source import Nothing
 from nas_service.search.stages import Stages
+from nas_service.search.status import progress
 from nas_service.settings import Settings
 from search_spaces.architecture import Architecture, Node, Task
 from search_spaces.choose import Choose
@@ -230,6 +231,38 @@ def test_latency_is_taken_from_the_same_device_alone(database: Database, setting
     again = on("a large GPU", 1.5).trials()
     assert [t.metrics["latency_ms"] for t in again] == [1.5, 1.0, 1.0, 1.0]
     assert [t.reused_from for t in again] == [None, *([large.id, i] for i in (1, 2, 3))], "the first tells the device"
+
+
+def test_a_candidate_that_is_found_too_slow_is_not_trained_on(database: Database, settings: Settings) -> None:
+    """Latency is measured before the first epoch, and comes with its report."""
+    bound = [{"metric": "latency_ms", "max": 5.0}]
+    bench = Bench(database, settings, widths=(*WIDTHS[:3], WIDTHS[0]), constraints=bound, budget={"max_trials": 4})
+
+    def train(latency: float) -> int:
+        found = bench.candidates.next()
+        assert isinstance(found, Assignment)
+        assert found.latency is not None
+        key, at = str(found.trial), 1
+        while not bench.candidates.report(key, epoch(at, latency_ms=latency, done=at == 2)) and at < 2:
+            at += 1
+        bench.candidates.ended(key, pruned=False, death=None)
+        return at
+
+    assert [train(latency) for latency in (9.0, 5.0, 9.0)] == [1, 2, 1]
+    bench.ledger.flush()
+    bench.restart()
+    assert not isinstance(bench.candidates.next(), Assignment), "the fourth is the first again: known to be too slow"
+    trials = bench.trials()
+    assert [(t.state, t.epoch, t.counted) for t in trials[:4]] == [
+        ("infeasible", 1, True), ("completed", 2, True), ("infeasible", 1, True), ("infeasible", 1, False),
+    ]  # fmt: skip
+    assert [t.failure_message for t in trials[:4:3]] == ["latency_ms is 9; allowed: max 5"] * 2
+    assert [t.violations == [0.0] for t in trials[:4]] == [False, True, False, False]
+    assert trials[0].values is None
+    assert bench.told.seen[0].state == "infeasible"
+    with database.read() as session:
+        found = progress(session, session.get_one(Search, bench.id))
+    assert (found.counted, found.max_trials) == (3, 4), "what it cost counts"
 
 
 def by_hand(bench: Bench, *, restarts: bool) -> list[Trial]:

@@ -387,6 +387,15 @@ def test_best_under_a_bound(searched: tuple[LocalServer, list[str]]) -> None:
     assert [t["values"][0] for t in found] == [best]
     assert all(t["metrics"]["params"] <= limit for t in found)
     assert http.get(f"/v1/searches/{ids[0]}/pareto?max_params=1").json() == []
+
+    def measured(session: Session) -> None:
+        for number, latency in ((trials[0]["number"], 7.5), (trials[1]["number"], 8.5)):
+            trial = session.get_one(Trial, (ids[0], number))
+            trial.metrics = {**trial.metrics, "latency_ms": latency}
+
+    server.state.database.write(measured)
+    found = http.get(f"/v1/searches/{ids[0]}/pareto?max_latency_ms=8").json()
+    assert [t["number"] for t in found] == [trials[0]["number"]], "what was not measured does not count as fast"
     for query, message in (("max_luck=1", "bound 'max_luck'; allowed: max_params"), ("max_params=nan", "finite")):
         refused = http.get(f"/v1/searches/{ids[0]}/pareto?{query}")
         assert refused.status_code == 422
