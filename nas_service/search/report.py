@@ -54,6 +54,11 @@ class Best(BaseModel):
 
     results: int
     value: float
+    likely: Interval | None = Field(
+        None,
+        description="what the trial with that value is likely worth: luck and selection taken off; null where how much "
+        "a seed changes is not known, or the objective is not the score itself",
+    )
 
 
 class Baseline(BaseModel):
@@ -156,6 +161,8 @@ def report(session: Session, search: Search) -> Report:
     costs = {trial.number: trial.metrics for trial in trials}
     groups = _groups(finals, lambda row: row.metrics.get(score))
     merits = _groups(finals, lambda row: wanted.value({**costs.get(row.number, {}), **row.metrics}))
+    scores = values if objective.metric == score and not wanted.soft else None
+    noise = _noise(scores, groups, merits, objective, notes)
     spreads = [
         FinalistSpread(trial=n, seeds=len(v), mean=statistics.fmean(v), sd=statistics.stdev(v) if len(v) > 1 else None)
         for n, v in sorted(groups.items())
@@ -164,13 +171,11 @@ def report(session: Session, search: Search) -> Report:
         search=search.id,
         metric=objective.metric,
         direction=objective.direction,
-        best_so_far=_best_so_far(values, objective),
+        best_so_far=_best_so_far(values, objective, noise.sd if noise and scores is not None else None),
         baseline=_baseline(_random_values(session, search, results, wanted), values, objective, notes),
         finalists=spreads,
         finalists_metric=score,
-        noise=_noise(
-            values if objective.metric == score and not wanted.soft else None, groups, merits, objective, notes
-        ),
+        noise=noise,
         search_against_full_training=_fidelity(trials, groups, score, notes),
         early_against_late=_early(session, search, results, score),
         tradeoff=_tradeoff(results, objectives_of(search)),
@@ -211,10 +216,29 @@ def _best(values: Floats, objective: Objective) -> float:
     return float(known.max() if objective.direction == "maximize" else known.min())
 
 
-def _best_so_far(values: Floats, objective: Objective) -> list[Best]:
-    budgets = sorted({n for n in (*BUDGETS, len(values)) if 0 < n <= len(values)})
-    found = [Best(results=n, value=_best(values[:n], objective)) for n in budgets]
-    return [best for best in found if not math.isnan(best.value)]
+def _best_so_far(values: Floats, objective: Objective, sd: float | None) -> list[Best]:
+    """``sd``: standard deviation of a training over seeds."""
+    sign = 1.0 if objective.direction == "maximize" else -1.0
+    found = []
+    for n in sorted({n for n in (*BUDGETS, len(values)) if 0 < n <= len(values)}):
+        value = _best(values[:n], objective)
+        if math.isnan(value):
+            continue
+        likely = None
+        if sd is not None:
+            gains = luck(sign * values[:n], sd)
+            ends = sorted(value - sign * float(gain) for gain in np.quantile(gains, [0.025, 0.975]))
+            likely = Interval(value=value - sign * float(gains.mean()), low=ends[0], high=ends[1])
+        found.append(Best(results=n, value=value, likely=likely))
+    return found
+
+
+def luck(values: Floats, sd: float) -> Floats:
+    """How much of the best of ``values`` (more is better; NaN: none) is luck, in so many repetitions with new noise."""
+    known = values[np.isfinite(values)]
+    rng = np.random.default_rng(0)
+    noise = (sd * rng.standard_normal(len(known)) for _ in range(resamples(len(known))))
+    return np.array([each[np.argmax(known + each)] for each in noise])
 
 
 def resamples(values: int) -> int:
@@ -349,12 +373,7 @@ def _noise(
         changes = float(np.mean(np.argmax(again, axis=1) != np.argmax(means)))
     optimism = None
     if values is not None and np.isfinite(values).any():
-        known = sign * values[np.isfinite(values)]
-        gains = []
-        for _ in range(resamples(len(known))):
-            noise = sd * rng.standard_normal(len(known))
-            gains.append(noise[np.argmax(known + noise)])
-        optimism = float(np.mean(gains))
+        optimism = float(luck(sign * values, sd).mean())
     return Noise(sd=sd, winner_changes=changes, optimism=optimism)
 
 

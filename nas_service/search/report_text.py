@@ -11,8 +11,7 @@ def markdown(found: Report, name: str) -> str:
     parts = [
         f"# How much to believe: {name}",
         "\n".join(f"- {sentence}" for sentence in sentences(found)),
-        "## Best so far\n\n"
-        + table(["results", found.metric], [[str(b.results), f"{b.value:.4f}"] for b in found.best_so_far]),
+        "## Best so far\n\n" + _best_so_far(found),
     ]
     if found.finalists:
         rows = [
@@ -40,6 +39,13 @@ def markdown(found: Report, name: str) -> str:
     if found.notes:
         parts.append("## What is not known\n\n" + "\n".join(f"- {note}" for note in found.notes))
     return "\n\n".join(parts) + "\n"
+
+
+def _best_so_far(found: Report) -> str:
+    if not any(best.likely for best in found.best_so_far):
+        return table(["results", found.metric], [[str(b.results), f"{b.value:.4f}"] for b in found.best_so_far])
+    rows = [[str(b.results), f"{b.value:.4f}", interval(b.likely) if b.likely else "–"] for b in found.best_so_far]
+    return table(["results", f"best {found.metric} as observed", "likely worth (95 %)"], rows)
 
 
 def sentences(found: Report) -> list[str]:

@@ -310,9 +310,18 @@ def test_noise_of_seeds(database: Database) -> None:
     assert again.noise is not None
     assert again.noise.winner_changes == pytest.approx(0.5, abs=0.05)
     assert again.noise.optimism == pytest.approx(1.54 * again.noise.sd, rel=0.1), "the largest of ten normal draws"
+    first, *_, last = again.best_so_far
+    assert (first.results, last.results) == (1, 10)
+    assert first.likely is not None
+    assert first.likely.value == pytest.approx(0.9, abs=0.1 * again.noise.sd), "no choice, no luck of choosing"
+    assert first.likely.high - first.likely.low == pytest.approx(2 * 1.96 * again.noise.sd, rel=0.1)
+    assert last.likely is not None
+    assert last.likely.value == pytest.approx(0.9 - again.noise.optimism)
+    assert last.likely.low < last.likely.value < last.likely.high < 0.92, "luck makes the best of many look better"
     assert again.cost["training_hours"] == pytest.approx(10 * 0.01 + 4 * 0.5)
     one = told(database, stored(database, [0.9], seeds={0: [0.9]}))
     assert one.noise is None
+    assert one.best_so_far[0].likely is None
     assert any("more than one seed" in note for note in one.notes)
 
 
