@@ -237,8 +237,8 @@ def luck(values: Floats, sd: float) -> Floats:
     """How much of the best of ``values`` (more is better; NaN: none) is luck, in so many repetitions with new noise."""
     known = values[np.isfinite(values)]
     rng = np.random.default_rng(0)
-    noise = (sd * rng.standard_normal(len(known)) for _ in range(resamples(len(known))))
-    return np.array([each[np.argmax(known + each)] for each in noise])
+    noise = (sd * rng.standard_normal(len(known)) for _ in range(resamples(len(known)) // 2))
+    return np.array([each[np.argmax(known + each)] for half in noise for each in (half, -half)])
 
 
 def resamples(values: int) -> int:
