@@ -465,22 +465,23 @@ class Candidates:
         if running.cancelled and not complete and failure is None:
             self._end(number, Ending("cancelled", counted=False))
             return
-        if running.missed and not complete and failure is None:
-            metrics = {**running.costs, **running.metrics, "train_seconds": running.seconds}
-            violations, reason = self._plan.violations(metrics), self._plan.objections(metrics, ())
-            self._end(number, Ending("infeasible", metrics, violations=violations, reason=reason), epoch=running.epoch)
-            return
         if failure is None and running.epoch == 0:
             failure = Failure(kind="crash", message="the candidate ended without a single report", traceback="")
         metrics = {**running.costs, **running.metrics, "train_seconds": running.seconds}
-        state = "failed" if failure else "completed" if complete or not pruned else "pruned"
+        if failure:
+            state = "failed"
+        elif running.missed and not complete:
+            state = "infeasible"
+        else:
+            state = "completed" if complete or not pruned else "pruned"
         ending = Ending(
             state,
             metrics=metrics,
-            values=None if failure else self._plan.values(metrics),
+            values=self._plan.values(metrics) if state in ("completed", "pruned") else None,
             violations=self._plan.violations(metrics),
             failure=failure,
             weights=running.weights if state == "completed" else None,
+            reason=self._plan.objections(metrics, ()) if state == "infeasible" else "",
         )
         self._end(number, ending, epoch=running.epoch)
         if ending.weights:
