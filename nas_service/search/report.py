@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 import optuna
+import scipy
 import sqlalchemy as sa
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from pydantic import BaseModel, Field, ValidationError
@@ -69,7 +70,10 @@ class Baseline(BaseModel):
     results: int = Field(description="results that both are given")
     expected_best: Interval
     reached: float = Field(description="best value of this search, as observed")
-    chance: float = Field(description="share of random searches that reach at least as much, 0 to 1")
+    chance: Interval = Field(
+        description="share of random searches that reach at least as much, 0 to 1, with Jeffreys' interval: as far as "
+        "so many random trials can tell"
+    )
 
 
 class FinalistSpread(BaseModel):
@@ -272,7 +276,6 @@ def _baseline(
     draws = [expected_best(drawn, len(values)) for drawn in again]
     low, high = np.quantile(draws, [0.025, 0.975])
     expected, reached = expected_best(ordered, len(values)), sign * _best(values, objective)
-    chance = 1 - float(np.mean(ordered < reached)) ** len(values)
     low, high = sorted((sign * float(low), sign * float(high)))
     return Baseline(
         source=source,
@@ -280,8 +283,16 @@ def _baseline(
         results=len(values),
         expected_best=Interval(value=sign * expected, low=low, high=high),
         reached=sign * reached,
-        chance=chance,
+        chance=_chance(int(np.sum(ordered < reached)), len(ordered), len(values)),
     )
+
+
+def _chance(below: int, sample: int, draws: int) -> Interval:
+    """Chance that one of ``draws`` is not below what ``below`` of a ``sample`` are; by Jeffreys' interval of the share
+    that is (Brown, Cai, DasGupta 2001, which sets the ends where all or none are)."""
+    least, most = scipy.special.betaincinv(below + 0.5, sample - below + 0.5, [0.025, 0.975])
+    least, most = 0.0 if below == 0 else float(least), 1.0 if below == sample else float(most)
+    return Interval(value=1 - (below / sample) ** draws, low=1 - most**draws, high=1 - least**draws)
 
 
 def expected_best(ordered: Floats, draws: int) -> float:

@@ -55,7 +55,7 @@ def sentences(found: Report) -> list[str]:
     if base:
         told.append(
             f"Random search with as many results ({base.results}) would expect {interval(base.expected_best)}; this "
-            f"search reached {base.reached:.4f}. {base.chance:.0%} of random searches would reach that (from "
+            f"search reached {base.reached:.4f}. {percent(base.chance)} of random searches would reach that (from "
             f"{base.sample} values: {base.source})."
         )
     if found.noise:
@@ -92,6 +92,10 @@ def sentences(found: Report) -> list[str]:
 
 def interval(found: Interval) -> str:
     return f"{found.value:.4f} ({found.low:.4f} to {found.high:.4f})"
+
+
+def percent(found: Interval) -> str:
+    return f"{found.value:.0%} ({found.low:.0%} to {found.high:.0%})"
 
 
 def correlation(found: Correlation) -> str:

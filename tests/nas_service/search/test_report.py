@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from sqlalchemy.orm import Session
 
@@ -131,9 +132,24 @@ def test_random_search_of_the_same_kind_is_the_baseline(database: Database) -> N
     found = told(database, alone).baseline
     assert found is not None
     assert (found.sample, found.results, found.reached) == (6, 3, 0.9)
-    assert found.chance == pytest.approx(1 - (5 / 6) ** 3)
+    assert found.chance.value == pytest.approx(1 - (5 / 6) ** 3)
+    least, most = scipy.stats.beta(5.5, 1.5).ppf([0.025, 0.975])  # Jeffreys: of the share that is below
+    assert (found.chance.low, found.chance.high) == pytest.approx((1 - most**3, 1 - least**3))
     assert found.expected_best.value == pytest.approx(expected_best(np.array([0.5, 0.6, 0.6, 0.7, 0.8, 0.95]), 3))
     assert found.expected_best.low < found.expected_best.value < found.expected_best.high
+
+
+def test_few_random_trials_that_are_all_worse_leave_the_chance_open(database: Database) -> None:
+    """None of six reached it: that says little about the best of thirty draws."""
+    stored(database, [0.5, 0.6, 0.7, 0.8, 0.55, 0.6], strategy={"name": "random"})
+    found = told(database, stored(database, [0.9 + 0.001 * i for i in range(30)])).baseline
+    assert found is not None
+    assert (found.chance.value, found.chance.low) == (0.0, 0.0)
+    assert found.chance.high > 0.99
+    stored(database, [0.5 + 0.0001 * i for i in range(1000)], strategy={"name": "random"})
+    found = told(database, stored(database, [0.9 + 0.001 * i for i in range(30)])).baseline
+    assert found is not None
+    assert found.chance.high < 0.1
 
 
 def test_a_learning_strategy_begins_with_its_own_baseline(database: Database) -> None:
