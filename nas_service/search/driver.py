@@ -37,8 +37,11 @@ PAUSE_GRACE_SECONDS = 20.0
 class Driver:
     """Runs one search from wherever it stands to its end."""
 
-    def __init__(self, settings: Settings, search_id: str, name: str = "by-hand") -> None:
-        self._settings = settings
+    def __init__(
+        self, settings: Settings, search_id: str, name: str = "by-hand", *, parent: int | None = None
+    ) -> None:
+        """``parent``: the process that must live as long as this one, if there is one."""
+        self._settings, self._parent = settings, parent
         self._search_id = search_id
         self._database = Database(settings.url)
         owner = f"{name}@{socket.gethostname()}:{os.getpid()}"
@@ -127,10 +130,9 @@ class Driver:
     def _heartbeat(self) -> None:
         """Renew the lease, count the time, obey cancel and pause; end the process at once when the lease is lost."""
         stopping_since: float | None = None
-        parent = os.getppid()
         while not self._done.wait(self._settings.heartbeat_seconds if stopping_since is None else 0.3):
-            if os.getppid() != parent:
-                log.error("Ray, which started this driver, is gone")
+            if self._parent not in (None, os.getppid()):
+                log.error("the process that started this driver, Ray or the server, is gone")
                 os._exit(4)
             try:
                 state, used = self._ledger.beat(counts=not self._waiting.is_set())
@@ -176,7 +178,7 @@ def main() -> None:
     """Entry of the driver process."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        Driver(load_settings(), *sys.argv[1:3]).run()
+        Driver(load_settings(), *sys.argv[1:3], parent=os.getppid()).run()
     except LeaseLost as lost:
         log.warning("%s", lost)
         sys.exit(3)
