@@ -93,6 +93,13 @@ class DatasetSource(BaseModel):
     format: Format = Field(description="How the files are written.")
     path: str = Field(default="", max_length=4096, description="Folder, or file of an npz; empty for digits, scenes.")
     scenes: SceneSpec | None = Field(default=None, description="What is drawn, for format scenes.")
+    size: int | None = Field(
+        default=None,
+        ge=4,
+        le=1024,
+        description="For format folder: photos are turned upright, scaled, and cut around their centre, to so many "
+        "pixels in height and width; null: all images must have one size.",
+    )
 
     @model_validator(mode="after")
     def _draws(self) -> DatasetSource:
@@ -100,6 +107,8 @@ class DatasetSource(BaseModel):
             raise ValueError(
                 f"format {self.format!r} with scenes {self.scenes}; allowed: scenes for format 'scenes' alone"
             )
+        if self.size is not None and self.format != "folder":
+            raise ValueError(f"size {self.size} with format {self.format!r}; allowed: size for format 'folder' alone")
         return self
 
 

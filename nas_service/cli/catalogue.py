@@ -192,11 +192,13 @@ def dataset_ls(context: click.Context) -> None:
 @click.argument("name")
 @click.argument("kind", type=click.Choice(["npz", "folder", "idx", "cifar10", "cifar100", "masks", "scenes"]))
 @click.argument("path")
+@click.option("--size", type=int, help="For a folder of photos of any size: bring them to so many pixels a side.")
 @click.pass_context
-def dataset_add(context: click.Context, name: str, kind: str, path: str) -> None:
+def dataset_add(context: click.Context, name: str, kind: str, path: str, size: int | None) -> None:
     """Register files that lie inside the server's data folders; for scenes PATH is what to draw, as JSON."""
     try:
         place = {"scenes": json.loads(path)} if kind == "scenes" else {"path": path}
+        place |= {} if size is None else {"size": size}
     except ValueError as error:
         raise click.BadParameter(f"{path!r} is no JSON: {error}", param_hint="PATH") from error
     with connect(context) as client:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from nas_service.export.content import FormatReport, PackageContent
+from nas_service.export.content import DataDescription, FormatReport, PackageContent
 from nas_service.markdown import table
 
 NETWORKS = {
@@ -75,12 +75,27 @@ def _use(content: PackageContent) -> str:
         "print(predict(model, pixels))"
     )
     return (
-        f"## Use\n\n```python\n{code}\n```\n\n"
+        f"## Use\n\n```python\n{code}\n```\n\n{reading_a_photo(content.data)}"
         "Needs `torch` and `safetensors`. `predict` normalises the pixels as in training; if you call the model "
         "yourself, give it `preprocess(pixels)`, as the ONNX file and `model.pt2` want it too. "
         f"{OUTPUTS[content.architecture.task.kind]}\n\n"
         "`python check.py` (with `numpy` installed) verifies every file and the outputs for the sample images."
     )
+
+
+def reading_a_photo(data: DataDescription) -> str:
+    """How a photo becomes pixels as they were in training; empty where the images were no files."""
+    if not data.from_files:
+        return ""
+    channels, height, width = data.input_shape
+    code = (
+        "import numpy as np\n"
+        "from PIL import Image, ImageOps\n\n"
+        f'photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("{"L" if channels == 1 else "RGB"}")\n'
+        f"photo = ImageOps.fit(photo, ({width}, {height}))  # scaled, and cut around its centre\n"
+        f"pixels = torch.tensor(np.array(photo)).reshape({height}, {width}, {channels}).permute(2, 0, 1)[None]"
+    )
+    return f"A photo, with Pillow:\n\n```python\n{code}\n```\n\n"
 
 
 def percent(value: float) -> str:

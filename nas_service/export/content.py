@@ -46,6 +46,8 @@ class DataDescription:
     std: tuple[float, ...]
     input_shape: tuple[int, int, int]
     content_hash: str
+    from_files: bool = False
+    """The images are files in folders, all of one size or brought to it."""
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def make(database: Database, settings: Settings, export_id: str) -> dict[str, An
         content = PackageContent(
             architecture=stripped,
             weights=path,
-            data=_description(data, info.content_hash),
+            data=_description(data, info.content_hash, from_files=source.format == "folder"),
             samples=images[:CHECKED_SAMPLES],
             sample_labels=labels[:CHECKED_SAMPLES],
             title=search.name,
@@ -145,7 +145,7 @@ def _tested(search: Search, number: int, seed: int | None, name: str) -> float |
     return None
 
 
-def _description(data: Dataset, content_hash: str) -> DataDescription:
+def _description(data: Dataset, content_hash: str, *, from_files: bool) -> DataDescription:
     return DataDescription(
         name=data.name,
         label_names=data.label_names,
@@ -153,6 +153,7 @@ def _description(data: Dataset, content_hash: str) -> DataDescription:
         std=tuple(data.train.std.flatten().tolist()),
         input_shape=data.input_shape,
         content_hash=content_hash,
+        from_files=from_files,
     )
 
 

@@ -37,9 +37,7 @@ PAUSE_GRACE_SECONDS = 20.0
 class Driver:
     """Runs one search from wherever it stands to its end."""
 
-    def __init__(
-        self, settings: Settings, search_id: str, name: str = "by-hand", *, parent: int | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, search_id: str, name: str = "by-hand", *, parent: int | None = None) -> None:
         """``parent``: the process that must live as long as this one, if there is one."""
         self._settings, self._parent = settings, parent
         self._search_id = search_id

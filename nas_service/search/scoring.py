@@ -92,7 +92,12 @@ class Screen:
     Source: Abdelfattah et al. 2021, arXiv 2101.08134, "warm-up" and "move proposal".
     """
 
-    def __init__(self, spec: ScreenSpec, ask: Callable[[Choose], Architecture], scorer: Scorer) -> None:
+    def __init__(
+        self,
+        spec: ScreenSpec,
+        ask: Callable[[Choose], Architecture],
+        scorer: Callable[[Architecture, Sequence[ZeroCostName]], Mapping[str, float]],
+    ) -> None:
         self._spec, self._ask, self._scorer = spec, ask, scorer
 
     def proposal(

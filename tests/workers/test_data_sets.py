@@ -16,6 +16,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import ValidationError
 
 from workers import datasets
 from workers.datasets import DataError, DatasetSource, DatasetSpec, describe, find, load, load_test
@@ -317,6 +318,35 @@ def test_broken_cifar_files(tmp_path: Path) -> None:
         read("cifar10", folder, tmp_path)
     with pytest.raises(DataError, match=r"no train\.bin"):
         read("cifar100", folder, tmp_path)
+
+
+def test_photos_of_any_size_are_brought_to_one(tmp_path: Path) -> None:
+    """Scaled to fill the square and cut around the centre, turned as the camera says, whatever their mode."""
+    folder = write_folder(tmp_path / "d")
+    red, blue = (200, 0, 0), (0, 0, 200)
+    wide = Image.new("RGB", (40, 20), red)
+    wide.paste(blue, (0, 0, 4, 20))  # left of what is kept
+    wide.save(folder / "train" / "cat" / "0.png")
+    lying = Image.new("RGB", (20, 20), red)
+    lying.paste(blue, (0, 0, 20, 10))  # the upper half of the file, the right one of the photo
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    lying.save(folder / "train" / "cat" / "1.jpg", exif=turned, quality=100, subsampling=0)
+    (folder / "train" / "cat" / "1.png").unlink()
+    Image.new("LA", (9, 30), (128, 10)).save(folder / "train" / "cat" / "2.png")
+    sized = source("folder", folder).model_copy(update={"size": 8})
+    found = find.read(sized, "train", [tmp_path]).images
+    assert found.shape == (12, 3, 8, 8)
+    assert (found[0] == np.array(red).reshape(3, 1, 1)).all()
+    assert found[1, 2, :, :3].max() < 60
+    assert found[1, 2, :, 5:].min() > 140
+    assert (found[2] == 128).all()
+    assert describe(sized, [tmp_path]).input_shape == (3, 8, 8)
+    same = find.read(source("folder", write_folder(tmp_path / "e", size=(8, 8))), "train", [tmp_path]).images
+    again = find.read(source("folder", tmp_path / "e").model_copy(update={"size": 8}), "train", [tmp_path]).images
+    assert np.array_equal(same, again), "what has the size already stays as it is"
+    with pytest.raises(ValidationError, match="size 8 with format 'npz'; allowed: size for format 'folder' alone"):
+        DatasetSource.model_validate({"name": "mine", "format": "npz", "path": "x.npz", "size": 8})
 
 
 def test_broken_image_folders(tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def _read(source: DatasetSource, part: Part, roots: Roots) -> Arrays | None:
     if source.format in ("cifar10", "cifar100"):
         return cifar.read(path, part, allowed, fine=source.format == "cifar100")
     if source.format == "folder":
-        return folders.read(path, part, allowed)
+        return folders.read(path, part, allowed, source.size)
     if source.format == "masks":
         return masks.read(path, part, allowed)
     return npz.read(path, part, allowed)

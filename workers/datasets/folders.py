@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from workers.dataset_spec import DataError, Part, regular_file
 from workers.datasets.arrays import MAX_BYTES, Arrays
@@ -24,26 +24,28 @@ def files(folder: Path, part: Part, roots: Sequence[str | Path]) -> list[Path]:
     return [path for _, paths in _classes(folder, part, roots) for path in paths]
 
 
-def read(folder: Path, part: Part, roots: Sequence[str | Path]) -> Arrays | None:
+def read(folder: Path, part: Part, roots: Sequence[str | Path], size: int | None = None) -> Arrays | None:
     """All images of a part, grey if every image is grey; None where there is no test part. Raises DataError."""
     classes = _classes(folder, part, roots)
     if not classes:
         return None
     paths = [(path, label) for label, (_, members) in enumerate(classes) for path in members]
-    images = stacked([path for path, _ in paths], str(folder))
+    images = stacked([path for path, _ in paths], str(folder), size)
     labels = np.array([label for _, label in paths], np.int64)
     return Arrays(images, labels, tuple(name for name, _ in classes))
 
 
-def stacked(paths: list[Path], where: str) -> NDArray[np.uint8]:
-    """[n, channels, height, width]: image files of one size, grey if every image is grey. Raises DataError."""
-    size, grey = _common_size(paths)
+def stacked(paths: list[Path], where: str, side: int | None = None) -> NDArray[np.uint8]:
+    """[n, channels, height, width]: image files of one size, or brought to ``side`` × ``side``; grey if every image is
+    grey. Raises DataError.
+    """
+    (width, height), grey = _common_size(paths, where, side)
     channels = 1 if grey else 3
-    if len(paths) * channels * size[0] * size[1] > MAX_BYTES:
-        raise DataError(f"{where}: {len(paths)} images of {size[0]} × {size[1]} need more than {MAX_BYTES} bytes")
-    images = np.empty((len(paths), channels, size[1], size[0]), np.uint8)
+    if len(paths) * channels * width * height > MAX_BYTES:
+        raise DataError(f"{where}: {len(paths)} images of {width} × {height} need more than {MAX_BYTES} bytes")
+    images = np.empty((len(paths), channels, height, width), np.uint8)
     for i, path in enumerate(paths):
-        images[i] = _pixels(path, grey)
+        images[i] = _pixels(path, grey, side)
     return images
 
 
@@ -70,28 +72,36 @@ def _classes(folder: Path, part: Part, roots: Sequence[str | Path]) -> list[tupl
     return classes
 
 
-def _common_size(paths: list[Path]) -> tuple[tuple[int, int], bool]:
-    """(width, height) of every image, and whether all are grey. Raises DataError when sizes differ."""
-    size: tuple[int, int] | None = None
+def _common_size(paths: list[Path], where: str, side: int | None) -> tuple[tuple[int, int], bool]:
+    """(width, height) of every image, and whether all are grey. Raises DataError when sizes differ and ``side``, to
+    which all are brought, is None.
+    """
+    if not paths:
+        raise DataError(f"{where}: no images; allowed: files that end in {', '.join(sorted(SUFFIXES))}")
+    size = None if side is None else (side, side)
     grey = True
     for path in paths:
         with opened(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(f"{path}: {image.width} × {image.height} pixels; allowed: {MAX_PIXELS} pixels")
-            if size is not None and image.size != size:
-                raise DataError(f"{path}: width, height {image.size}, but {paths[0]} is {size}; allowed: one size")
-            size = image.size
+            size = size or image.size
+            if side is None and image.size != size:
+                raise DataError(
+                    f"{path}: width, height {image.size}, but {paths[0]} is {size}; allowed: one size; a data set of "
+                    "format folder that is registered with a 'size' brings photos of any to it"
+                )
             grey = grey and image.mode in ("1", "L")
-    if size is None:
-        raise DataError(f"no images; allowed: files that end in {', '.join(sorted(SUFFIXES))}")
+    assert size is not None, "there is a path"
     return size, grey
 
 
-def _pixels(path: Path, grey: bool) -> NDArray[Any]:
+def _pixels(path: Path, grey: bool, side: int | None) -> NDArray[Any]:
     """[channels, height, width] uint8."""
     with opened(path) as image:
         try:
-            array = np.asarray(image.convert("L" if grey else "RGB"), np.uint8)
+            upright = image if side is None else ImageOps.exif_transpose(image)
+            coloured = upright.convert("L" if grey else "RGB")
+            array = np.asarray(coloured if side is None else ImageOps.fit(coloured, (side, side)), np.uint8)
         except (OSError, ValueError, SyntaxError) as error:
             raise DataError(f"{path}: broken image: {error}") from error
     return array[None] if grey else array.transpose(2, 0, 1)

@@ -11,10 +11,12 @@ import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 
@@ -29,10 +31,12 @@ from nas_service.export import (
     write_package,
     write_zip,
 )
+from nas_service.export.card import reading_a_photo
 from search_spaces.architecture import Architecture, Task
 from search_spaces.build import build
 from search_spaces.catalogue import SPACES
 from search_spaces.choose import sample
+from workers.datasets import DatasetSource, find
 
 FILES = {
     "README.md", "architecture.json", "architecture.svg", "certificate.json", "check.py", "manifest.json",
@@ -225,6 +229,34 @@ print({{name.partition(".")[0] for name in sys.modules}} & {{"nas_service", "sea
     right, foreign = done.stdout.split("\n")[-3:-1]
     assert int(right) > 20
     assert foreign == "set()"
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_readme_reads_photos_as_training_did(
+    content: PackageContent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for label in ("cat", "dog"):
+        (tmp_path / "data" / "train" / label).mkdir(parents=True)
+        for i in range(3):
+            pixels = np.random.default_rng(i).integers(0, 256, (17 + i, 23, 3)).astype(np.uint8)
+            photo = Image.fromarray(pixels).convert(mode)
+            photo.save(tmp_path / "data" / "train" / label / f"{i}.jpg", exif=turned)
+    data = DatasetSource(name="mine", format="folder", path=str(tmp_path / "data"), size=12)
+    stored = np.concatenate([find.read(data, part, [tmp_path]).images for part in ("train", "test")])
+    shape = (len(mode), 12, 12)
+    told = reading_a_photo(replace(content.data, input_shape=shape, from_files=True))
+    code = told.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    for path in sorted((tmp_path / "data").glob("train/*/*.jpg")):
+        (tmp_path / "photo.jpg").write_bytes(path.read_bytes())
+        names: dict[str, Any] = {"torch": torch}
+        exec(code, names)
+        assert names["pixels"].shape == (1, *shape)
+        assert names["pixels"].dtype == torch.uint8
+        assert (names["pixels"].numpy() == stored).all(axis=(1, 2, 3)).any()
+    assert reading_a_photo(content.data) == "", "its images were no files"
 
 
 def test_readme_says_what_matters(written: tuple[Path, Manifest]) -> None:
