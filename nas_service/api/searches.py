@@ -56,6 +56,9 @@ class DryRun(BaseModel):
 
     request: dict[str, Any]
     strategy: dict[str, Any] = Field(description="the strategy with every option, as this search would have them")
+    steps: int | None = Field(
+        description="steps of its optimiser that a candidate takes which is never stopped; null: nothing is trained"
+    )
     zero_cost_scores: bool = Field(description="whether its strategy may have zero-cost scores of untrained networks")
     outlook: Outlook
 
@@ -99,7 +102,11 @@ def create_search(
         response.status_code = 200
         options = {"name": plan.strategy.name, **plan.strategy_config.model_dump(mode="json")}
         return DryRun(
-            request=wanted.model_dump(mode="json"), strategy=options, zero_cost_scores=plan.scored, outlook=found
+            request=wanted.model_dump(mode="json"),
+            strategy=options,
+            steps=plan.steps,
+            zero_cost_scores=plan.scored,
+            outlook=found,
         )
     scope, content = f"POST /v1/searches {who.id}", body.model_dump(mode="json")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,10 @@ import click
 
 if TYPE_CHECKING:
     from nas_service.client import Client
+
+
+FEW_STEPS = 100
+"""Steps of the optimiser in which hardly a network learns."""
 
 
 def connect(context: click.Context) -> Client:
@@ -110,13 +115,26 @@ def submit(context: click.Context, file: Any, dry_run: bool, watching: bool, key
     with connect(context) as client:
         if dry_run:
             found = client.dry_run(request)
-            show(context, found, "\n\n".join(filter(None, (outlook(found["outlook"]), scores_of(found)))))
+            show(
+                context,
+                found,
+                "\n\n".join(filter(None, (outlook(found["outlook"]), steps_of(found), scores_of(found)))),
+            )
             return
         started = client.submit(request, key=key)
     if not (watching and context.obj["json"]):
         show(context, started, f"search {started['id']} {started['state']}")
     if watching:
         context.invoke(watch, search_id=started["id"])
+
+
+def steps_of(found: dict[str, Any]) -> str:
+    """How long a candidate would train, as text."""
+    steps, batch = found["steps"], found["request"]["recipe"]["batch_size"]
+    if steps is None:
+        return ""
+    few = f"; hardly a network learns in so few: ask for smaller batches than {batch}, or more epochs"
+    return f"a candidate takes {steps:,} steps of its optimiser{few if steps < FEW_STEPS else ''}"
 
 
 def scores_of(found: dict[str, Any]) -> str:
@@ -248,14 +266,7 @@ def trial_ls(context: click.Context, search_id: str, state: str | None) -> None:
     score = (named or ["val_accuracy"])[0]
     rows = []
     for t in found:
-        metrics, failure = t["metrics"], t["failure"]
-        note = (
-            f"{failure['kind']}: {failure['message']}"
-            if failure
-            else f"as trial {t['reused_from'][1]}"
-            if t["reused_from"]
-            else ""
-        )
+        metrics = t["metrics"]
         row = [
             t["number"],
             t["state"],
@@ -264,9 +275,19 @@ def trial_ls(context: click.Context, search_id: str, state: str | None) -> None:
             figure(metrics.get("params")),
             figure(metrics.get("macs")),
         ]
-        rows.append([*row, duration(t["train_seconds"]), note[:80]])
+        rows.append([*row, duration(t["train_seconds"]), _note(t, search_id)[:80]])
     header = ["trial", "state", "epoch", score, "params", "macs", "trained", "note"]
     show(context, found, table(rows, header) if rows else "no trials yet")
+
+
+def _note(t: Mapping[str, Any], search_id: str) -> str:
+    """Why a trial ended as it did, where that is not the usual way."""
+    if t["failure"]:
+        return f"{t['failure']['kind']}: {t['failure']['message']}"
+    if t["reused_from"]:
+        source, number = t["reused_from"]
+        return f"as trial {number}" + (f" of search {source}" if source != search_id else "")
+    return t["reason"] or ""
 
 
 @trial.command("get")

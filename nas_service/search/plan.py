@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,14 @@ class Plan:
     """Table that candidates are looked up in."""
     scored: bool = False
     """Whether the strategy gets zero-cost scores of untrained networks."""
+
+    @property
+    def steps(self) -> int | None:
+        """Steps of its optimiser that a candidate takes which is never stopped; None where nothing is trained."""
+        if self.request.evaluator.name != "train":
+            return None
+        images = _train_images(self.request, self.info)
+        return math.ceil(images / self.request.recipe.batch_size) * self.request.scheduler.max_epochs
 
     def ask(self, choose: Choose) -> Architecture:
         """The space's architecture for a chooser, every argument present."""

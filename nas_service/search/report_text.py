@@ -24,6 +24,8 @@ def markdown(found: Report, name: str) -> str:
         rows = [[str(b.results), f"{b.value:.4f}"] for b in found.tradeoff.hypervolume]
         front = ", ".join(map(str, found.tradeoff.front))
         told = f"Trials {front} are the front; its knee is trial {found.tradeoff.knee}."
+        if len(found.tradeoff.front) == 1:
+            told = f"Trial {front} is the front."
         parts.append(f"## Several objectives\n\n{told}\n\n" + table(["results", "hypervolume"], rows))
     if found.importance:
         rows = [[f"`{decision}`", f"{share:.0%}"] for decision, share in list(found.importance.items())[:20]]

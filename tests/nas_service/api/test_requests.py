@@ -67,6 +67,13 @@ def test_a_dry_run_tells_what_was_left_to_the_strategy(http: httpx.Client) -> No
     assert not http.post("/v1/searches?dry_run=true", json=drill(3)).json()["zero_cost_scores"]
 
 
+def test_a_dry_run_tells_how_long_a_candidate_trains(http: httpx.Client) -> None:
+    """Digits have 1,438 images for training, a fifth of which are for validation: 1,150 in 9 batches of 128."""
+    body = {"dataset": {"name": "digits"}, "space": {"name": "residual"}, "scheduler": {"max_epochs": 4}}
+    assert http.post("/v1/searches?dry_run=true", json=body).json()["steps"] == 9 * 4
+    assert http.post("/v1/searches?dry_run=true", json=drill(3)).json()["steps"] is None
+
+
 @pytest.mark.parametrize(
     ("path", "value", "pointer", "said"),
     [
