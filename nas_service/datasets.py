@@ -81,9 +81,12 @@ def register(source: DatasetSource, database: Database, settings: Settings) -> D
         place = next((p for p in places if os.path.exists(p)), places[0])  # False for a name that is too long
         source = source.model_copy(update={"path": str(place)})
     try:
+        key = (source, source_stamp(source, settings.roots()))
         found = describe(source, settings.roots())
     except DataError as error:
         raise InvalidRequest(str(error), pointer="/path") from error
+    with _lock:
+        _described[key] = found  # thousands of photos take a minute to read: not twice
 
     def work(session: Session) -> None:
         row = session.get(DatasetRow, source.name)

@@ -57,7 +57,8 @@ class DryRun(BaseModel):
     request: dict[str, Any]
     strategy: dict[str, Any] = Field(description="the strategy with every option, as this search would have them")
     steps: int | None = Field(
-        description="steps of its optimiser that a candidate takes which is never stopped; null: nothing is trained"
+        description="about how many steps of its optimiser a candidate takes which is never stopped; null: nothing is "
+        "trained"
     )
     zero_cost_scores: bool = Field(description="whether its strategy may have zero-cost scores of untrained networks")
     outlook: Outlook

@@ -85,15 +85,21 @@ def _use(content: PackageContent) -> str:
 
 def reading_a_photo(data: DataDescription) -> str:
     """How a photo becomes pixels as they were in training; empty where the images were no files."""
-    if not data.from_files:
+    if data.photos is None:
         return ""
     channels, height, width = data.input_shape
+    mode = "L" if channels == 1 else "RGB"
+    fitted = (
+        f"photo.draft(None, ({2 * width}, {2 * height}))  # a JPEG is read at a fraction of its size\n"
+        f'photo = ImageOps.exif_transpose(photo).convert("{mode}")\n'
+        f"photo = ImageOps.fit(photo, ({width}, {height}))  # scaled, and cut around its centre\n"
+    )
     code = (
         "import numpy as np\n"
         "from PIL import Image, ImageOps\n\n"
-        f'photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("{"L" if channels == 1 else "RGB"}")\n'
-        f"photo = ImageOps.fit(photo, ({width}, {height}))  # scaled, and cut around its centre\n"
-        f"pixels = torch.tensor(np.array(photo)).reshape({height}, {width}, {channels}).permute(2, 0, 1)[None]"
+        'photo = Image.open("photo.jpg")\n'
+        + (fitted if data.photos == "fitted" else f'photo = photo.convert("{mode}")  # {width} x {height}\n')
+        + f"pixels = torch.tensor(np.array(photo)).reshape({height}, {width}, {channels}).permute(2, 0, 1)[None]"
     )
     return f"A photo, with Pillow:\n\n```python\n{code}\n```\n\n"
 

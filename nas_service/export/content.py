@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,9 @@ class ExportError(NasError):
     title = "Export failed"
 
 
+Photos = Literal["as they are", "fitted"]
+
+
 @dataclass(frozen=True)
 class DataDescription:
     """The data that the network was trained on.
@@ -46,8 +49,8 @@ class DataDescription:
     std: tuple[float, ...]
     input_shape: tuple[int, int, int]
     content_hash: str
-    from_files: bool = False
-    """The images are files in folders, all of one size or brought to it."""
+    photos: Photos | None = None
+    """The images are files in folders, all of one size, or brought to it; None: they are no files."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,15 @@ from nas_service.database.session import Database
 from nas_service.database.tables import ArchitectureRow, Export, Finalist, Measurement, Search, Trial
 from nas_service.datasets import described
 from nas_service.errors import Conflict
-from nas_service.export.content import CHECKED_SAMPLES, DataDescription, ExportError, HeldOut, Latency, PackageContent
+from nas_service.export.content import (
+    CHECKED_SAMPLES,
+    DataDescription,
+    ExportError,
+    HeldOut,
+    Latency,
+    PackageContent,
+    Photos,
+)
 from nas_service.export.package import write_package, write_zip
 from nas_service.search.request import SearchRequest
 from nas_service.search.status import score_of
@@ -33,7 +41,7 @@ from search_spaces.auxiliary import without_auxiliary
 from search_spaces.build import build
 from workers import latency
 from workers.checkpoint import read_verified
-from workers.datasets import Dataset, load
+from workers.datasets import Dataset, DatasetSource, load
 from workers.ending import is_out_of_memory
 from workers.scores import own_score
 
@@ -81,7 +89,7 @@ def make(database: Database, settings: Settings, export_id: str) -> dict[str, An
         content = PackageContent(
             architecture=stripped,
             weights=path,
-            data=_description(data, info.content_hash, from_files=source.format == "folder"),
+            data=_description(data, info.content_hash, photos=_photos(source)),
             samples=images[:CHECKED_SAMPLES],
             sample_labels=labels[:CHECKED_SAMPLES],
             title=search.name,
@@ -145,7 +153,14 @@ def _tested(search: Search, number: int, seed: int | None, name: str) -> float |
     return None
 
 
-def _description(data: Dataset, content_hash: str, *, from_files: bool) -> DataDescription:
+def _photos(source: DatasetSource) -> Photos | None:
+    """How the files of a folder become images."""
+    if source.format != "folder":
+        return None
+    return "as they are" if source.size is None else "fitted"
+
+
+def _description(data: Dataset, content_hash: str, photos: Photos | None) -> DataDescription:
     return DataDescription(
         name=data.name,
         label_names=data.label_names,
@@ -153,7 +168,7 @@ def _description(data: Dataset, content_hash: str, *, from_files: bool) -> DataD
         std=tuple(data.train.std.flatten().tolist()),
         input_shape=data.input_shape,
         content_hash=content_hash,
-        from_files=from_files,
+        photos=photos,
     )
 
 

@@ -342,6 +342,8 @@ def test_photos_of_any_size_are_brought_to_one(tmp_path: Path) -> None:
     assert found[1, 2, :, 5:].min() > 140
     assert (found[2] == 128).all()
     assert describe(sized, [tmp_path]).input_shape == (3, 8, 8)
+    Image.new("RGB", (6000, 4000)).save(folder / "train" / "cat" / "0.png")  # of a camera
+    assert find.read(sized, "train", [tmp_path]).images.shape == (12, 3, 8, 8)
     same = find.read(source("folder", write_folder(tmp_path / "e", size=(8, 8))), "train", [tmp_path]).images
     again = find.read(source("folder", tmp_path / "e").model_copy(update={"size": 8}), "train", [tmp_path]).images
     assert np.array_equal(same, again), "what has the size already stays as it is"

@@ -17,6 +17,8 @@ from workers.datasets.arrays import MAX_BYTES, Arrays
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm"})
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM")
 MAX_PIXELS = 4096 * 4096
+MAX_PHOTO = 100_000_000
+"""Pixels of a photo that is brought to a smaller size: one at a time is in memory."""
 
 
 def files(folder: Path, part: Part, roots: Sequence[str | Path]) -> list[Path]:
@@ -82,8 +84,9 @@ def _common_size(paths: list[Path], where: str, side: int | None) -> tuple[tuple
     grey = True
     for path in paths:
         with opened(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DataError(f"{path}: {image.width} × {image.height} pixels; allowed: {MAX_PIXELS} pixels")
+            most = MAX_PIXELS if side is None else MAX_PHOTO
+            if image.width * image.height > most:
+                raise DataError(f"{path}: {image.width} × {image.height} pixels; allowed: {most} pixels")
             size = size or image.size
             if side is None and image.size != size:
                 raise DataError(
@@ -99,9 +102,14 @@ def _pixels(path: Path, grey: bool, side: int | None) -> NDArray[Any]:
     """[channels, height, width] uint8."""
     with opened(path) as image:
         try:
-            upright = image if side is None else ImageOps.exif_transpose(image)
-            coloured = upright.convert("L" if grey else "RGB")
-            array = np.asarray(coloured if side is None else ImageOps.fit(coloured, (side, side)), np.uint8)
+            mode = "L" if grey else "RGB"
+            if side is None:
+                array = np.asarray(image.convert(mode), np.uint8)
+            else:
+                image.draft(
+                    None, (2 * side, 2 * side)
+                )  # a JPEG is read at a fraction of its size, in a sixth of the time
+                array = np.asarray(ImageOps.fit(ImageOps.exif_transpose(image).convert(mode), (side, side)), np.uint8)
         except (OSError, ValueError, SyntaxError) as error:
             raise DataError(f"{path}: broken image: {error}") from error
     return array[None] if grey else array.transpose(2, 0, 1)

@@ -299,9 +299,9 @@ function clear(form) {
 
 const ruled = (rules) => Object.entries(rules || {}).map(([name, share]) => ` ${Math.round(share * 100)} % keep ${name.replaceAll("_", " ")}.`).join("");
 
-const FEW_STEPS = 100;
+const FEW_STEPS = 50; // as in nas_service/cli/searches.py
 
-const taken = (steps) => (steps === null ? "" : ` A candidate takes ${steps.toLocaleString()} steps of its optimiser${steps < FEW_STEPS ? ": hardly a network learns in so few; ask for smaller batches, or more epochs" : ""}.`);
+const taken = (steps) => (steps === null ? "" : ` A candidate takes ${steps.toLocaleString()} steps of its optimiser${steps < FEW_STEPS ? ": that may be too few to learn anything; ask for smaller batches, or more epochs" : ""}.`);
 
 // What a dry run says: how many samples there are, what they cost, and how long each would train.
 function outlook(found, steps) {

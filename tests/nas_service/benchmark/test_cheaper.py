@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.cheaper import BUDGETS, DATA, EPOCHS, SEEDS, WAYS, Way, compare, searched, stopping
+from benchmarks.cheaper import BUDGETS, DATA, EPOCHS, SEEDS, WAYS, Way, accuracies, compare, searched, stopping
 from workers.tables import Table, load_table
 
 CURVES = Path(__file__).parents[3] / "docs" / "curves"
@@ -45,10 +46,24 @@ def test_a_search_spends_the_epochs_that_it_has(fashion: Table, way: Way) -> Non
         assert found.begun > 1.2 * max(BUDGETS)
 
 
-def test_what_is_stopped_is_not_chosen(fashion: Table) -> None:
-    """Of networks that no epoch tells apart from the best, those that went to their end count alone."""
-    found = searched(fashion, Way("random", stopping("asha")), 0)
-    assert len(found.completed) < found.begun / 3
+def test_the_best_is_not_chosen_where_it_is_stopped(fashion: Table) -> None:
+    """The best network begins worse than any other: ASHA never sees its end."""
+    best = int(np.argmax(fashion.mean))
+    late = {epoch: values.copy() for epoch, values in fashion.early.items()}
+    for values in late.values():
+        values[best] = 0.0
+    table = replace(fashion, early=late)
+    runs = [searched(table, Way("random", stopping("asha")), seed) for seed in range(8)]
+    assert all(best not in found.chosen for found in runs)
+    assert any(best in searched(table, Way("random"), seed).chosen for seed in range(40))
+
+
+def test_what_was_chosen_is_judged_by_the_other_training(fashion: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.cheaper.RUNS", 1)
+    worthless = replace(fashion, validation=np.zeros_like(fashion.validation))
+    values, _ = accuracies((fashion, worthless), Way("random"))
+    assert values[0] == [0.0] * len(BUDGETS), "searched in the first, judged by the second"
+    assert min(values[1]) > 50
 
 
 def test_a_table_is_told_in_markdown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

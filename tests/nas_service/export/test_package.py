@@ -231,22 +231,27 @@ print({{name.partition(".")[0] for name in sys.modules}} & {{"nas_service", "sea
     assert foreign == "set()"
 
 
+@pytest.mark.parametrize("size", [12, None])
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_readme_reads_photos_as_training_did(
-    content: PackageContent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+    content: PackageContent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, size: int | None
 ) -> None:
     turned = Image.Exif()
     turned[0x0112] = 6
     for label in ("cat", "dog"):
         (tmp_path / "data" / "train" / label).mkdir(parents=True)
         for i in range(3):
-            pixels = np.random.default_rng(i).integers(0, 256, (17 + i, 23, 3)).astype(np.uint8)
+            pixels = (
+                np.random.default_rng(i)
+                .integers(0, 256, (170 + i if size else 12, 230 if size else 12, 3))
+                .astype(np.uint8)
+            )
             photo = Image.fromarray(pixels).convert(mode)
             photo.save(tmp_path / "data" / "train" / label / f"{i}.jpg", exif=turned)
-    data = DatasetSource(name="mine", format="folder", path=str(tmp_path / "data"), size=12)
+    data = DatasetSource(name="mine", format="folder", path=str(tmp_path / "data"), size=size)
     stored = np.concatenate([find.read(data, part, [tmp_path]).images for part in ("train", "test")])
     shape = (len(mode), 12, 12)
-    told = reading_a_photo(replace(content.data, input_shape=shape, from_files=True))
+    told = reading_a_photo(replace(content.data, input_shape=shape, photos="fitted" if size else "as they are"))
     code = told.split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(tmp_path)
     for path in sorted((tmp_path / "data").glob("train/*/*.jpg")):
