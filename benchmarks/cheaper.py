@@ -4,8 +4,8 @@
 keeps the learning curves as tables that ``nas benchmark`` and real searches read too; stopped, it goes on when started
 again. ``python -m benchmarks.cheaper compare FOLDER`` searches these tables: the strategies and the schedulers of the
 service, one trial at a time, by the rules of ``search.candidates``; the tables of ``docs/cheaper-evaluation.md`` lie in
-``docs/curves``. A search sees the trainings with one seed; what it
-chose is judged by the training with the other, which no search saw.
+``docs/curves``. A search sees the trainings with one seed; what it chose is judged by the training with the other,
+which no search saw.
 """
 
 from __future__ import annotations
@@ -196,7 +196,8 @@ def searched(table: Table, way: Way, seed: int, known: Container[int] = ()) -> F
     scheduler = scheduler_of(way.scheduler, problem.objectives, ())
     screen = Screen(ScreenSpec(), space.ask, lambda network, _: scores(network)) if way.screen else None
     trained: dict[str, ObservedTrial] = {}
-    found = Found([], 0, [])
+    chosen: list[int] = []
+    completed: list[int] = []
     best, spent = -1, 0
     for number in range(100 * trials):
         running = screen.proposal(strategy, number, {}, lambda a: a.fingerprint() in trained) if screen else {}
@@ -210,21 +211,21 @@ def searched(table: Table, way: Way, seed: int, known: Container[int] = ()) -> F
             continue
         epoch, stopped = EPOCHS if row in known else 0, False
         while epoch < EPOCHS and not stopped:
-            if spent == BUDGETS[len(found.chosen)] * EPOCHS:
-                found.chosen.append(best)
-                if len(found.chosen) == len(BUDGETS):
-                    return replace(found, begun=len(trained))
+            if spent == BUDGETS[len(chosen)] * EPOCHS:
+                chosen.append(best)
+                if len(chosen) == len(BUDGETS):
+                    return Found(chosen, len(trained), completed)
             epoch, spent = epoch + 1, spent + 1
             report = {"epoch": epoch, ACCURACY.metric: table.value(row, epochs=epoch)}
             stopped = epoch < EPOCHS and scheduler.stops(str(number), report)
         value = table.value(row, epochs=epoch)
         if not stopped:
-            found.completed.append(row)
+            completed.append(row)
             best = row if best < 0 or value > table.value(best) else best
         state: Literal["pruned", "completed"] = "pruned" if stopped else "completed"
         trained[fingerprint] = ObservedTrial(number, questions, state, (value,), epoch)
         strategy.observe(trained[fingerprint])
-    return replace(found, begun=len(trained), chosen=found.chosen + [best] * (len(BUDGETS) - len(found.chosen)))
+    return Found(chosen + [best] * (len(BUDGETS) - len(chosen)), len(trained), completed)
 
 
 def accuracies(tables: Sequence[Table], way: Way) -> tuple[list[list[float]], float]:

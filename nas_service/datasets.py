@@ -22,7 +22,8 @@ from workers.datasets.find import source_stamp
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 _described: dict[Hashable, DatasetInfo] = {}
-_lock = threading.Lock()
+_locks: dict[str, threading.Lock] = {}
+"""By name: a data set is read once, and nobody waits for another's photos."""
 
 
 def sources(database: Database, settings: Settings) -> dict[str, DatasetSource]:
@@ -34,17 +35,17 @@ def sources(database: Database, settings: Settings) -> dict[str, DatasetSource]:
     return found
 
 
-def info(source: DatasetSource, settings: Settings) -> DatasetInfo:
+def info(source: DatasetSource, settings: Settings, pointer: str = "/dataset") -> DatasetInfo:
     """What is in a data set; read again only when its files change. Raises InvalidRequest when it cannot be read."""
     roots = settings.roots()
     try:
         key = (source, source_stamp(source, roots))
-        with _lock:
+        with _locks.setdefault(source.name, threading.Lock()):
             if key not in _described:
                 _described[key] = describe(source, roots)
             return _described[key]
     except DataError as error:
-        raise InvalidRequest(str(error), pointer="/dataset") from error
+        raise InvalidRequest(str(error), pointer=pointer) from error
 
 
 def described(spec: DatasetSpec, database: Database, settings: Settings) -> tuple[DatasetSource, DatasetInfo]:
@@ -80,13 +81,7 @@ def register(source: DatasetSource, database: Database, settings: Settings) -> D
         places = [root / source.path for root in settings.roots()]
         place = next((p for p in places if os.path.exists(p)), places[0])  # False for a name that is too long
         source = source.model_copy(update={"path": str(place)})
-    try:
-        key = (source, source_stamp(source, settings.roots()))
-        found = describe(source, settings.roots())
-    except DataError as error:
-        raise InvalidRequest(str(error), pointer="/path") from error
-    with _lock:
-        _described[key] = found  # thousands of photos take a minute to read: not twice
+    found = info(source, settings, pointer="/path")
 
     def work(session: Session) -> None:
         row = session.get(DatasetRow, source.name)

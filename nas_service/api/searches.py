@@ -60,6 +60,7 @@ class DryRun(BaseModel):
         description="about how many steps of its optimiser a candidate takes which is never stopped; null: nothing is "
         "trained"
     )
+    few_steps: bool = Field(description="whether these may be too few to learn anything")
     zero_cost_scores: bool = Field(description="whether its strategy may have zero-cost scores of untrained networks")
     outlook: Outlook
 
@@ -106,6 +107,7 @@ def create_search(
             request=wanted.model_dump(mode="json"),
             strategy=options,
             steps=plan.steps,
+            few_steps=plan.few_steps,
             zero_cost_scores=plan.scored,
             outlook=found,
         )

@@ -197,10 +197,11 @@ def dataset_ls(context: click.Context) -> None:
 def dataset_add(context: click.Context, name: str, kind: str, path: str, size: int | None) -> None:
     """Register files that lie inside the server's data folders; for scenes PATH is what to draw, as JSON."""
     try:
-        place = {"scenes": json.loads(path)} if kind == "scenes" else {"path": path}
-        place |= {} if size is None else {"size": size}
+        place: dict[str, Any] = {"scenes": json.loads(path)} if kind == "scenes" else {"path": path}
     except ValueError as error:
         raise click.BadParameter(f"{path!r} is no JSON: {error}", param_hint="PATH") from error
+    if size is not None:
+        place["size"] = size
     with connect(context) as client:
         found = client.request("POST", "/v1/datasets", body={"name": name, "format": kind, **place})
     info = found["info"]

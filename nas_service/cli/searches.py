@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from nas_service.client import Client
 
 
-FEW_STEPS = 50
-"""Steps of the optimiser in which many a network learns nothing; small ones have learned digits in 81."""
-
-
 def connect(context: click.Context) -> Client:
     """A client for the server that the options name."""
     from nas_service.client import Client
@@ -115,11 +111,8 @@ def submit(context: click.Context, file: Any, dry_run: bool, watching: bool, key
     with connect(context) as client:
         if dry_run:
             found = client.dry_run(request)
-            show(
-                context,
-                found,
-                "\n\n".join(filter(None, (outlook(found["outlook"]), steps_of(found), scores_of(found)))),
-            )
+            parts = (outlook(found["outlook"]), steps_of(found), scores_of(found))
+            show(context, found, "\n\n".join(filter(None, parts)))
             return
         started = client.submit(request, key=key)
     if not (watching and context.obj["json"]):
@@ -134,7 +127,7 @@ def steps_of(found: dict[str, Any]) -> str:
     if steps is None:
         return ""
     few = f"; that may be too few to learn anything: ask for smaller batches than {batch}, or more epochs"
-    return f"a candidate takes {steps:,} steps of its optimiser{few if steps < FEW_STEPS else ''}"
+    return f"a candidate takes {steps:,} steps of its optimiser{few if found['few_steps'] else ''}"
 
 
 def scores_of(found: dict[str, Any]) -> str:

@@ -35,6 +35,9 @@ from workers.scores import own_score
 from workers.tables import TableError, load_table
 from workers.tasks import TASKS
 
+FEW_STEPS = 50
+"""Steps of the optimiser in which many a network learns nothing; small ones have learned digits in 81."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -55,6 +58,11 @@ class Plan:
     """Table that candidates are looked up in."""
     scored: bool = False
     """Whether the strategy gets zero-cost scores of untrained networks."""
+
+    @property
+    def few_steps(self) -> bool:
+        """Whether these may be too few to learn anything."""
+        return self.steps is not None and self.steps < FEW_STEPS
 
     @property
     def steps(self) -> int | None:

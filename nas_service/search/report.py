@@ -165,8 +165,9 @@ def report(session: Session, search: Search) -> Report:
     costs = {trial.number: trial.metrics for trial in trials}
     groups = _groups(finals, lambda row: row.metrics.get(score))
     merits = _groups(finals, lambda row: wanted.value({**costs.get(row.number, {}), **row.metrics}))
-    scores = values if objective.metric == score and not wanted.soft else None
-    noise = _noise(scores, groups, merits, objective, notes)
+    sd = pooled_deviation(groups) if any(len(v) > 1 for v in groups.values()) else None
+    best = _best_so_far(values, objective, sd if objective.metric == score and not wanted.soft else None)
+    noise = _noise(sd, best, merits, objective, notes)
     spreads = [
         FinalistSpread(trial=n, seeds=len(v), mean=statistics.fmean(v), sd=statistics.stdev(v) if len(v) > 1 else None)
         for n, v in sorted(groups.items())
@@ -175,7 +176,7 @@ def report(session: Session, search: Search) -> Report:
         search=search.id,
         metric=objective.metric,
         direction=objective.direction,
-        best_so_far=_best_so_far(values, objective, noise.sd if noise and scores is not None else None),
+        best_so_far=best,
         baseline=_baseline(_random_values(session, search, results, wanted), values, objective, notes),
         finalists=spreads,
         finalists_metric=score,
@@ -363,17 +364,16 @@ def _random_numbers(search: Search, scored: bool) -> tuple[int, int]:
 
 
 def _noise(
-    values: Floats | None,
-    groups: Mapping[int, list[float]],
+    sd: float | None,
+    best: Sequence[Best],
     merits: Mapping[int, list[float]],
     objective: Objective,
     notes: list[str],
 ) -> Noise | None:
-    """``values`` of the search and ``groups`` of full trainings are scores; ``merits`` are what decides who wins."""
-    if not any(len(v) > 1 for v in groups.values()):
+    """``sd`` of a full training over seeds, ``best`` so far; ``merits`` are what decides who wins."""
+    if sd is None:
         notes.append("how much a seed changes is not known: no finalist was trained with more than one seed")
         return None
-    sd = pooled_deviation(groups)
     rng = np.random.default_rng(0)
     sign = 1.0 if objective.direction == "maximize" else -1.0
     changes = None
@@ -382,9 +382,7 @@ def _noise(
         errors = pooled_deviation(merits) / np.sqrt([len(v) for v in merits.values()])
         again = means + errors * rng.standard_normal((RESAMPLES, len(means)))
         changes = float(np.mean(np.argmax(again, axis=1) != np.argmax(means)))
-    optimism = None
-    if values is not None and np.isfinite(values).any():
-        optimism = float(luck(sign * values, sd).mean())
+    optimism = sign * (best[-1].value - best[-1].likely.value) if best and best[-1].likely else None
     return Noise(sd=sd, winner_changes=changes, optimism=optimism)
 
 

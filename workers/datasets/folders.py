@@ -106,9 +106,8 @@ def _pixels(path: Path, grey: bool, side: int | None) -> NDArray[Any]:
             if side is None:
                 array = np.asarray(image.convert(mode), np.uint8)
             else:
-                image.draft(
-                    None, (2 * side, 2 * side)
-                )  # a JPEG is read at a fraction of its size, in a sixth of the time
+                # A JPEG is read at a fraction of its size, in a sixth of the time.
+                image.draft(None, (2 * side, 2 * side))
                 array = np.asarray(ImageOps.fit(ImageOps.exif_transpose(image).convert(mode), (side, side)), np.uint8)
         except (OSError, ValueError, SyntaxError) as error:
             raise DataError(f"{path}: broken image: {error}") from error

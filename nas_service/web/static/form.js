@@ -299,17 +299,16 @@ function clear(form) {
 
 const ruled = (rules) => Object.entries(rules || {}).map(([name, share]) => ` ${Math.round(share * 100)} % keep ${name.replaceAll("_", " ")}.`).join("");
 
-const FEW_STEPS = 50; // as in nas_service/cli/searches.py
-
-const taken = (steps) => (steps === null ? "" : ` A candidate takes ${steps.toLocaleString()} steps of its optimiser${steps < FEW_STEPS ? ": that may be too few to learn anything; ask for smaller batches, or more epochs" : ""}.`);
+const taken = ({ steps, few_steps: few }) => (steps === null ? "" : ` A candidate takes ${steps.toLocaleString()} steps of its optimiser${few ? ": that may be too few to learn anything; ask for smaller batches, or more epochs" : ""}.`);
 
 // What a dry run says: how many samples there are, what they cost, and how long each would train.
-function outlook(found, steps) {
+function outlook(made) {
+  const found = made.outlook;
   const size = found.size.exact ? found.size.estimate.toLocaleString() : `about ${Number(found.size.estimate.toPrecision(2)).toLocaleString()}`;
   const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
   const cells = (row, tag) => row.map((text, i) => `<${tag}${i ? ' class="number"' : ""}>${text}</${tag}>`).join("");
   const rows = Object.entries(found.costs).map(([name, r]) => `<tr>${cells([COSTS[name] ?? name, short.format(r.least), short.format(r.median), short.format(r.most)], "td")}</tr>`);
-  return `<p>${size} different samples; ${Math.round(found.feasible_share * 100)} % keep the limits.${ruled(found.rules)}${taken(steps)}</p>
+  return `<p>${size} different samples; ${Math.round(found.feasible_share * 100)} % keep the limits.${ruled(found.rules)}${taken(made)}</p>
     <table class="plain"><tr>${cells(["cost", "least", "median", "most"], "th")}</tr>${rows.join("")}</table>`;
 }
 
@@ -331,7 +330,7 @@ async function newSearch(form) {
     try { then(await api("POST", path, body)); } catch (error) { refuse(form, error, body); }
     buttons.forEach((button) => { button.disabled = false; });
   };
-  $("#preview").addEventListener("click", () => send("/v1/searches?dry_run=true", (made) => { $("#outlook").innerHTML = outlook(made.outlook, made.steps); }));
+  $("#preview").addEventListener("click", () => send("/v1/searches?dry_run=true", (made) => { $("#outlook").innerHTML = outlook(made); }));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     send("/v1/searches", (made) => { location.href = `/searches/${made.id}`; });
