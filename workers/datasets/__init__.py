@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from workers.dataset_spec import DataError, DatasetSource, DatasetSpec, Format, SceneSpec, inside
-from workers.datasets import arrays, find
+from workers.datasets import arrays, find, kept
 from workers.datasets.arrays import Arrays
 from workers.datasets.find import Roots, builtin, source_of
 
@@ -156,7 +157,17 @@ def load_test(
 
 
 def describe(source: DatasetSource, roots: Roots) -> DatasetInfo:
-    """Read both parts of a data set, check them, and say what is in them. Raises DataError."""
+    """Read both parts of a data set, check them, and say what is in them; large files are read again only when they
+    change. Raises DataError.
+    """
+    found = kept.document(
+        find.source_stamp(source, roots), source.model_dump(), lambda: asdict(_described(source, roots))
+    )
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
+    return DatasetInfo(**fields)
+
+
+def _described(source: DatasetSource, roots: Roots) -> DatasetInfo:
     train, test = find.read(source, "train", roots), find.read(source, "test", roots)
     mean, std = _moments(train)
     channels, height, width = train.images.shape[1:]

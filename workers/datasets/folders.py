@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from workers.dataset_spec import DataError, Part, regular_file
+from workers.dataset_spec import DataError, Part, regular_file, stamp
+from workers.datasets import kept
 from workers.datasets.arrays import MAX_BYTES, Arrays
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm"})
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM")
 MAX_PIXELS = 4096 * 4096
 MAX_PHOTO = 100_000_000
-"""Pixels of a photo that is brought to a smaller size: one at a time is in memory."""
+"""Pixels of a photo that is brought to a smaller size."""
+THREADS = 4
+"""Photos that are decoded, and in memory, at the same time."""
 
 
 def files(folder: Path, part: Part, roots: Sequence[str | Path]) -> list[Path]:
@@ -41,13 +45,18 @@ def stacked(paths: list[Path], where: str, side: int | None = None) -> NDArray[n
     """[n, channels, height, width]: image files of one size, or brought to ``side`` × ``side``; grey if every image is
     grey. Raises DataError.
     """
+    return kept.array(stamp(paths), side, lambda: _decoded(paths, where, side))
+
+
+def _decoded(paths: list[Path], where: str, side: int | None) -> NDArray[np.uint8]:
     (width, height), grey = _common_size(paths, where, side)
     channels = 1 if grey else 3
     if len(paths) * channels * width * height > MAX_BYTES:
         raise DataError(f"{where}: {len(paths)} images of {width} × {height} need more than {MAX_BYTES} bytes")
     images = np.empty((len(paths), channels, height, width), np.uint8)
-    for i, path in enumerate(paths):
-        images[i] = _pixels(path, grey, side)
+    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+        for i, pixels in enumerate(pool.map(lambda path: _pixels(path, grey, side), paths)):
+            images[i] = pixels
     return images
 
 
