@@ -84,11 +84,19 @@ class Client:
         body: Any = None,
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
     ) -> Any:
-        """One request; parsed JSON, text, or None for an empty answer."""
+        """One request; parsed JSON, text, or None for an empty answer. ``timeout_seconds`` in place of the client's."""
         given = {name: value for name, value in (params or {}).items() if value is not None}
         try:
-            answer = self._http.request(method, path, json=body, params=given, headers=dict(headers or {}))
+            answer = self._http.request(
+                method, path, json=body, params=given, headers=dict(headers or {}),
+                timeout=timeout_seconds or httpx.USE_CLIENT_DEFAULT,
+            )  # fmt: skip
+        except httpx.ReadTimeout as error:
+            raise Unreachable(
+                f"the server at {self.url} has not answered {method} {path} in time; it may still be at work on it"
+            ) from error
         except httpx.HTTPError as error:
             raise Unreachable(f"no server answers at {self.url}: {error or type(error).__name__}") from error
         if answer.status_code >= 400:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from nas_service.database.session import Database
 from nas_service.database.tables import DatasetRow, Search
-from nas_service.errors import Conflict, InvalidRequest, NotFound
+from nas_service.errors import Conflict, DataAway, InvalidRequest, NotFound
 from nas_service.settings import Settings
 from workers.datasets import DataError, DatasetInfo, DatasetSource, DatasetSpec, builtin, describe
 from workers.datasets.find import source_stamp
@@ -56,6 +56,37 @@ def described(spec: DatasetSpec, database: Database, settings: Settings) -> tupl
             f"data set {spec.name!r} is not known; allowed: {', '.join(sorted(known))}", pointer="/dataset/name"
         )
     return known[spec.name], info(known[spec.name], settings)
+
+
+def of_search(search: Search, database: Database, settings: Settings) -> tuple[DatasetSource, DatasetInfo]:
+    """Source and content of the data set that a search was made for, even where its name means another one by now.
+
+    Raises DataAway when it cannot be read, or has other content.
+    """
+    spec = DatasetSpec.model_validate(search.request["dataset"])
+    try:
+        if search.data is None:
+            return described(spec, database, settings)
+        source = DatasetSource.model_validate(search.data["source"])
+        found = info(source, settings)
+    except InvalidRequest as error:
+        raise DataAway(unreadable(spec.name, error.detail)) from error
+    if found.content_hash != search.data["content_hash"]:
+        raise DataAway(changed(spec.name))
+    return source, found
+
+
+def unreadable(name: str, why: str) -> str:
+    """What is told of a search whose data set cannot be read."""
+    return f"data set {name!r} cannot be read: {why}"
+
+
+def changed(name: str) -> str:
+    """What is told of a search whose data set gives other images or labels than it did."""
+    return (
+        f"data set {name!r} has changed since the search was made (its files, or the libraries that read them): "
+        "what was trained on other data cannot be compared"
+    )
 
 
 def register(source: DatasetSource, database: Database, settings: Settings) -> DatasetSource:

@@ -8,6 +8,7 @@ NasError
 ├── Conflict             409  it cannot be done in this state, or the key was used with another body
 ├── PreconditionFailed   412  If-Match names an older version
 ├── TooLarge             413  the body is larger than the limit
+├── DataAway             409  the data set of a search cannot be read, or has changed since the search was made
 ├── Unavailable          503  a part that is needed is away; `retry_after` seconds is a good time to come back
 ├── Misconfigured        --   a setting or the environment is wrong; ends the process with its message
 └── LeaseLost            --   another driver owns the search now; this one must stop without a write
@@ -69,6 +70,10 @@ class Conflict(NasError):
 
     status = 409
     title = "Conflict"
+
+
+class DataAway(Conflict):
+    """The data set of a search cannot be read, or is another than it was: nothing is wrong with the search."""
 
 
 class PreconditionFailed(NasError):

@@ -84,6 +84,13 @@ def install_problems(app: FastAPI, page_for_error: Callable[[Request, NasError],
         )
 
 
+NAMED = {
+    "/dataset": '; allowed: {"name": …} with one of the names that GET /v1/datasets lists',
+    "/space": '; allowed: {"name": …} with one of the names that GET /v1/spaces lists',
+}
+"""What is allowed where a request must name something."""
+
+
 def _entry(item: dict[str, Any], body: Any) -> dict[str, str]:
     """One validation error: pointer, message, the value given."""
     place, *path = item["loc"]
@@ -94,6 +101,8 @@ def _entry(item: dict[str, Any], body: Any) -> dict[str, str]:
     name = pointer or place
     if item["type"] == "extra_forbidden":
         message = "this key is not known"
+    if item["type"] == "missing":
+        message = "is missing" + NAMED.get(pointer, "")
     entry = {"detail": f"{name}: {message}{shown}", "pointer": pointer}
     return entry if place == "body" else {**entry, "parameter": f"{place}.{path[0] if path else ''}"}
 

@@ -117,7 +117,7 @@ def create_search(
         before = idempotency.known(session, scope, key, content)
         if before is not None:
             return before, False
-        search = status.create(session, wanted, f"{body.space['name']} on {info.name}")
+        search = status.create(session, wanted, f"{body.space['name']} on {info.name}", (source, info))
         idempotency.remember(session, scope, key, content, search.id)
         return search.id, True
 

@@ -159,6 +159,10 @@ def recipe_show(context: click.Context, name: str) -> None:
     show(context, found, f"{text}\n\n{found['notes']}" if found["notes"] else text)
 
 
+READ_SECONDS = 3600.0
+"""How long the server may take to read data sets: ten thousand photos of a camera take minutes."""
+
+
 @click.group()
 def dataset() -> None:
     """Look at data sets, register your own."""
@@ -169,7 +173,7 @@ def dataset() -> None:
 def dataset_ls(context: click.Context) -> None:
     """List data sets."""
     with connect(context) as client:
-        found = client.request("GET", "/v1/datasets")
+        found = client.request("GET", "/v1/datasets", timeout_seconds=READ_SECONDS)
     rows = []
     for d in found:
         info = d["info"] or {}
@@ -203,7 +207,9 @@ def dataset_add(context: click.Context, name: str, kind: str, path: str, size: i
     if size is not None:
         place["size"] = size
     with connect(context) as client:
-        found = client.request("POST", "/v1/datasets", body={"name": name, "format": kind, **place})
+        found = client.request(
+            "POST", "/v1/datasets", body={"name": name, "format": kind, **place}, timeout_seconds=READ_SECONDS
+        )
     info = found["info"]
     text = f"data set {name}: {info['train']} + {info['test']} images, {info['classes']} classes, for {info['task']}"
     show(context, found, text)

@@ -58,6 +58,9 @@ class Search(Table):
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
     request: Mapped[dict[str, Any]]
+    data: Mapped[dict[str, Any] | None]
+    """{source, content_hash} of the data set when the search was made: its name may mean another one later. None for
+    searches of the first schema."""
     state: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(Text, default="")
     """Why it is in this state, for a person: what a queued search waits for, why a failed one failed."""

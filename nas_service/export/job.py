@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from nas_service.database.session import Database
 from nas_service.database.tables import ArchitectureRow, Export, Finalist, Measurement, Search, Trial
-from nas_service.datasets import described
+from nas_service.datasets import of_search
 from nas_service.errors import Conflict
 from nas_service.export.content import (
     CHECKED_SAMPLES,
@@ -70,7 +70,7 @@ def make(database: Database, settings: Settings, export_id: str) -> dict[str, An
     request = SearchRequest.model_validate(search.request)
     if request.evaluator.name != "train":
         raise ExportError(f"evaluator {request.evaluator.name!r} trains nothing; there is no network to pack")
-    source, info = described(request.dataset, database, settings)
+    source, info = of_search(search, database, settings)
     data = load(request.dataset, settings.roots(), source)
     path = settings.data_dir / weights["path"]
     metrics = kept.metrics if kept else trial.metrics

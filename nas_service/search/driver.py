@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from nas_service.database.session import Database
 from nas_service.database.tables import Search
-from nas_service.errors import LeaseLost, NasError, Unavailable
+from nas_service.errors import DataAway, LeaseLost, NasError, Unavailable
 from nas_service.search.ledger import Ledger
 from nas_service.search.request import SearchRequest
+from nas_service.search.same_data import at_rest
 from nas_service.search.source import Control
 from nas_service.settings import Settings, load_settings
 
@@ -64,6 +65,8 @@ class Driver:
                 self._search()
         except (LeaseLost, Unavailable):
             raise  # nothing is wrong with the search: the supervisor starts the next driver
+        except DataAway as away:
+            self._ledger.end_search("paused", at_rest(away.detail))
         except Exception as error:
             log.exception("the search failed")
             detail = error.detail if isinstance(error, NasError) else f"{type(error).__name__}: {error}"

@@ -17,6 +17,7 @@ from nas_service.search.candidates import Running
 from nas_service.search.ledger import Ledger
 from nas_service.search.plan import Plan
 from nas_service.search.ranking import best_first
+from nas_service.search.same_data import SameData
 from nas_service.search.source import Control, Nothing, figures_of, weights_of
 from nas_service.settings import Settings
 from workers.assignment import Assignment, Failure
@@ -34,6 +35,7 @@ class Finalists:
             control,
         )
         self.parallel = plan.request.resources.max_parallel
+        self._data = SameData(plan, ledger, database, control)
         self._running: dict[str, Running] = {}
         with database.read() as session:
             ranked = best_first(session, ledger.search_id, plan.objectives)
@@ -76,6 +78,9 @@ class Finalists:
         if report.get("failure"):
             running.failure = Failure.model_validate(report["failure"])
             return True
+        if self._data.differs(report):
+            running.requeued = True
+            return True
         running.weights = weights_of(report, self._settings.data_dir) or running.weights
         if report.get("epoch"):
             running.epoch = int(report["epoch"])
@@ -87,6 +92,8 @@ class Finalists:
         number, seed = map(int, key.split("-"))
         running = self._running.pop(key)
         failure = running.failure or death
+        if failure and self._data.missing(failure):
+            running.requeued, failure, death = True, None, None
         again = (
             death is not None
             and death.kind in ("infrastructure", "crash")

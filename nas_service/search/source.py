@@ -30,6 +30,14 @@ class Control:
     spent: Event = field(default_factory=Event)
     """The seconds of the budget are used up: no new candidates, running ones are cancelled at their next epoch."""
 
+    halted: str = ""
+    """Why the search cannot go on for now, whichever the candidate: it stops as for a pause, and rests with this."""
+
+    def halt(self, reason: str) -> None:
+        """Stop, because of something that is no candidate's fault."""
+        self.halted = self.halted or reason
+        self.stopping.set()
+
     @property
     def ending(self) -> bool:
         """Whether there are to be no new candidates, for whichever reason."""

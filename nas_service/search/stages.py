@@ -11,7 +11,7 @@ import torch
 
 from nas_service.database.session import Database
 from nas_service.database.tables import ArchitectureRow, Event, Measurement, Search, Trial
-from nas_service.datasets import described
+from nas_service.datasets import of_search
 from nas_service.errors import LeaseLost, Unavailable
 from nas_service.search.candidates import Candidates
 from nas_service.search.finalists import Finalists, Winner, choose_winner, ensemble_of, finalist_folder
@@ -44,8 +44,8 @@ class Stages:
         self._search_id = ledger.search_id
         with database.read() as session:
             row = session.get_one(Search, self._search_id)
-            request, name, self._stage = SearchRequest.model_validate(row.request), row.name, row.stage
-        source, info = described(request.dataset, database, settings)
+        request, name, self._stage = SearchRequest.model_validate(row.request), row.name, row.stage
+        source, info = of_search(row, database, settings)
         self._plan = make_plan(request, source, info, settings)
         self._mirror = Mirror(settings, self._search_id, name, self._plan.objectives, database)
         log.info(
@@ -168,10 +168,10 @@ class Stages:
             return [(row.number, {"epoch": row.epoch, **row.metrics}) for row in session.scalars(query)]
 
     def _stopped_by_request(self) -> bool:
-        """Whether the main loop ended because of a pause; then the search is put to rest."""
+        """Whether the main loop ended because of a pause, or for want of data; then the search is put to rest."""
         if not self._control.stopping.is_set():
             return False
-        self._ledger.end_search("paused", "paused by request")
+        self._ledger.end_search("paused", self._control.halted or "paused by request")
         return True
 
     def _no_winner(self) -> str:

@@ -19,6 +19,7 @@ from nas_service.search.ranking import best_first, pareto_front
 from nas_service.search.request import SCORES, SearchRequest
 from nas_service.strategies.merit import turned
 from nas_service.strategies.protocol import Objective
+from workers.datasets import DatasetInfo, DatasetSource
 
 
 @dataclass(frozen=True)
@@ -127,10 +128,13 @@ def front(session: Session, search: Search, bounds: Iterable[tuple[str, float, f
     return sorted((trials[i] for i in indices), key=lambda t: turned(t.values or (), objectives))
 
 
-def create(session: Session, request: SearchRequest, label: str) -> Search:
-    """Store a new search, queued."""
+def create(
+    session: Session, request: SearchRequest, label: str, data: tuple[DatasetSource, DatasetInfo] | None = None
+) -> Search:
+    """Store a new search, queued, with the data set that its name means now; None: what it means when it runs."""
+    held = data and {"source": data[0].model_dump(mode="json"), "content_hash": data[1].content_hash}
     search = Search(
-        id=new_id(), name=request.name or label, request=request.model_dump(mode="json"), state="queued",
+        id=new_id(), name=request.name or label, request=request.model_dump(mode="json"), data=held, state="queued",
         reason="waits for its driver", stage="search", created_at=time.time(), used_seconds=0.0, epoch=0, restarts=0,
         last_event=0, observed=0,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nas_service.client import ApiError, Client
+from nas_service.client import ApiError, Client, Unreachable
 
 ANSWERS: list[tuple[int, bytes]] = []
 
@@ -48,3 +49,12 @@ def test_a_refusal_is_no_outage(client: Client) -> None:
     ANSWERS[:] = [(404, b'{"detail": "no search"}')]
     with pytest.raises(ApiError, match="no search"):
         list(client.events("s"))
+
+
+def test_a_server_that_is_at_work_is_not_told_to_be_away() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        Client(f"http://127.0.0.1:{silent.getsockname()[1]}") as client,
+        pytest.raises(Unreachable, match="has not answered GET /v1/datasets in time; it may still be at work"),
+    ):
+        client.request("GET", "/v1/datasets", timeout_seconds=0.1)

@@ -116,6 +116,16 @@ def test_a_bad_value_is_named_with_its_pointer(
         assert word in body["detail"], body["detail"]
 
 
+@pytest.mark.parametrize(("key", "where"), [("space", "/v1/spaces"), ("dataset", "/v1/datasets")])
+def test_what_is_left_out_is_told_with_what_there_is(http: httpx.Client, key: str, where: str) -> None:
+    body = with_value("/seed", 0)
+    del body[key]
+    (error,) = problem(http.post("/v1/searches", json=body), 422)["errors"]
+    assert error["pointer"] == f"/{key}"
+    assert error["detail"].startswith(f"/{key}: is missing; allowed: ")
+    assert error["detail"].endswith(f"GET {where} lists")
+
+
 def test_every_bad_value_is_reported_at_once(http: httpx.Client) -> None:
     request = with_value("/seed", -1) | {"typo": 1, "budget": {"max_trials": 0}}
     body = problem(http.post("/v1/searches", json=request), 422)

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.orm import Session
 
 from nas_service.database import session as session_module
-from nas_service.database.schema import migrate
+from nas_service.database.schema import configuration, migrate
 from nas_service.database.session import Database
 from nas_service.database.tables import DatasetRow, Search, StrategySnapshot, Table
 from nas_service.errors import Misconfigured, Unavailable
@@ -46,6 +47,27 @@ def test_migrations_make_what_the_models_say(database_url: str) -> None:
         assert compare_metadata(context, Table.metadata) == []
     assert migrate(database) == (after, after), "a second time there is nothing to do"
     database.check()
+    database.close()
+
+
+def test_searches_of_the_first_schema_stay(database_url: str) -> None:
+    database = Database(database_url)
+    config = configuration()
+    with database.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    row = {
+        "id": "old", "name": "old", "request": {"dataset": {"name": "digits"}}, "state": "paused", "reason": "",
+        "stage": "search", "created_at": 1.0, "used_seconds": 0.0, "epoch": 0, "restarts": 0, "last_event": 0,
+        "observed": 0,
+    }  # fmt: skip
+    old = sa.Table("searches", sa.MetaData(), autoload_with=database.engine)
+    with database.engine.begin() as connection:
+        connection.execute(old.insert(), row)
+    assert migrate(database)[0] == "0001"
+    with database.read() as session:
+        search = session.get_one(Search, "old")
+    assert (search.state, search.data) == ("paused", None)
     database.close()
 
 

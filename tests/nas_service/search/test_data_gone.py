@@ -1,0 +1,160 @@
+"""Data that goes away or changes while a search runs: the search rests with the reason, and goes on with the files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from nas_service import datasets
+from nas_service.database.schema import migrate
+from nas_service.database.session import Database
+from nas_service.database.tables import Finalist, Measurement, Search, Trial
+from nas_service.errors import DataAway
+from nas_service.search import status
+from nas_service.search.driver import Driver
+from nas_service.search.ledger import Ledger
+from nas_service.search.request import SearchRequest
+from nas_service.settings import Settings
+from workers.datasets import DatasetSource
+
+TRIALS = 4
+
+
+def write(path: Path, seed: int = 0) -> None:
+    """30 small images of two classes."""
+    images = np.random.default_rng(seed).integers(0, 256, (30, 1, 8, 8), dtype=np.uint8)
+    np.savez(path, x=images, y=np.arange(30) % 2)
+
+
+@pytest.fixture
+def sqlite(settings: Settings) -> Iterator[Database]:
+    made = Database(settings.url)
+    migrate(made)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def path(settings: Settings, sqlite: Database) -> Path:
+    place = settings.data_dir / "datasets" / "mine.npz"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write(place)
+    datasets.register(DatasetSource(name="mine", format="npz", path="mine.npz"), sqlite, settings)
+    return place
+
+
+def asked(database: Database, settings: Settings) -> str:
+    body = {
+        "dataset": {"name": "mine"},
+        "space": {"name": "residual", "widths": [4, 8], "depths": [1], "stages": 2, "blocks": ["basic"]},
+        "strategy": {"name": "random"},
+        "scheduler": {"name": "none", "max_epochs": 2},
+        "budget": {"max_trials": TRIALS},
+        "finalists": {"top_k": 2, "epochs": 2, "seeds": [0]},
+        "resources": {"max_parallel": 1},
+    }
+    request = SearchRequest.model_validate(body).settled("classification")
+    data = datasets.described(request.dataset, database, settings)
+    return database.write(lambda session: status.create(session, request, "a test", data).id)
+
+
+def when(monkeypatch: pytest.MonkeyPatch, method: str, trial: int, act: Callable[[], None]) -> None:
+    """Do something just before a trial is started: while the search runs."""
+    real = getattr(Ledger, method)
+
+    def watched(self: Ledger, number: int, *more: int) -> int:
+        if number == trial or trial < 0:
+            monkeypatch.setattr(Ledger, method, real)
+            act()
+        return int(real(self, number, *more))
+
+    monkeypatch.setattr(Ledger, method, watched)
+
+
+def drive(search_id: str, database: Database, settings: Settings) -> Search:
+    Driver(settings, search_id).run()
+    with database.read() as session:
+        return session.get_one(Search, search_id)
+
+
+def go_on(search_id: str, database: Database, settings: Settings) -> Search:
+    database.write(lambda session: status.resume(session, search_id).id)
+    return drive(search_id, database, settings)
+
+
+def test_files_that_go_away_cost_no_candidate(
+    path: Path, sqlite: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search_id = asked(sqlite, settings)
+    when(monkeypatch, "start_trial", 2, lambda: path.rename(path.with_suffix(".away")))
+    search = drive(search_id, sqlite, settings)
+    assert search.state == "paused"
+    assert "data set 'mine' cannot be read" in search.reason
+    assert "resume" in search.reason
+    again = go_on(search_id, sqlite, settings)
+    assert (again.state, again.reason) == ("paused", search.reason)
+    path.with_suffix(".away").rename(path)
+    search = go_on(search_id, sqlite, settings)
+    assert (search.state, search.reason) == ("succeeded", "")
+    with sqlite.read() as session:
+        trials = list(session.scalars(sa.select(Trial).where(Trial.search_id == search_id)))
+    assert [t.state for t in trials if t.counted] == ["completed"] * TRIALS
+    assert {t.attempt for t in trials if t.counted and not t.reused_from} == {1}
+
+
+def test_files_that_change_mix_no_results(
+    path: Path, sqlite: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search_id = asked(sqlite, settings)
+    when(monkeypatch, "start_trial", 2, lambda: write(path, seed=1))
+    search = drive(search_id, sqlite, settings)
+    assert search.state == "paused"
+    assert "data set 'mine' has changed since" in search.reason
+    assert go_on(search_id, sqlite, settings).reason == search.reason
+    write(path, seed=0)
+    assert go_on(search_id, sqlite, settings).state == "succeeded"
+    with sqlite.read() as session:
+        trials = list(session.scalars(sa.select(Trial).where(Trial.search_id == search_id)))
+        hashes = {m.metrics["data_hash"] for m in session.scalars(sa.select(Measurement))}
+    assert len(hashes) == 1
+    assert len({t.metrics["data_hash"] for t in trials if t.state == "completed"}) == 1
+
+
+@pytest.mark.parametrize("what", ["away", "changed"])
+def test_finalists_wait_for_their_data_too(
+    path: Path, sqlite: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    search_id = asked(sqlite, settings)
+    when(monkeypatch, "start_finalist", -1, lambda: path.unlink() if what == "away" else write(path, seed=1))
+    search = drive(search_id, sqlite, settings)
+    assert (search.state, search.stage) == ("paused", "finalists")
+    write(path)
+    assert go_on(search_id, sqlite, settings).state == "succeeded"
+    with sqlite.read() as session:
+        finalists = list(session.scalars(sa.select(Finalist).where(Finalist.search_id == search_id)))
+    assert [f.state for f in finalists] == ["completed"] * 2
+    assert len({f.metrics["data_hash"] for f in finalists}) == 1
+
+
+def test_a_search_keeps_its_source_when_the_name_gets_another(path: Path, sqlite: Database, settings: Settings) -> None:
+    search_id = asked(sqlite, settings)
+    assert drive(search_id, sqlite, settings).state == "succeeded"
+    datasets.forget("mine", sqlite)
+    other = path.with_name("other.npz")
+    write(other, seed=5)
+    datasets.register(DatasetSource(name="mine", format="npz", path="other.npz"), sqlite, settings)
+    with sqlite.read() as session:
+        search = session.get_one(Search, search_id)
+    source, info = datasets.of_search(search, sqlite, settings)
+    assert source.path == str(path)
+    assert info.content_hash != datasets.info(datasets.sources(sqlite, settings)["mine"], settings).content_hash
+    write(path, seed=1)
+    with pytest.raises(DataAway, match="data set 'mine' has changed since the search was made"):
+        datasets.of_search(search, sqlite, settings)
+    path.unlink()
+    with pytest.raises(DataAway, match="data set 'mine' cannot be read: data set path"):
+        datasets.of_search(search, sqlite, settings)
