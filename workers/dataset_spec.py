@@ -79,7 +79,7 @@ class DatasetSource(BaseModel):
 
     - idx: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-…, each plain or .gz
     - cifar10: data_batch_*.bin, test_batch.bin; cifar100: train.bin, test.bin
-    - folder: train/<class>/*.png, and test/<class>/*.png if there is a test part
+    - folder: train/<class>/*.png, and test/<class>/*.png if there is a test part; grey images of 16 bits keep them
     - npz: x_train, y_train, x_test, y_test, or x and y; for segmentation masks_train, … in place of y; for localisation
       boxes_train, … beside y
     - masks: train/images/<name>.png and train/masks/<name>.png, test/… likewise; labels.txt may name the classes

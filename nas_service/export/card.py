@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+import numpy as np
+
 from nas_service.export.content import DataDescription, FormatReport, PackageContent
 from nas_service.markdown import table
 
@@ -71,11 +73,11 @@ def _use(content: PackageContent) -> str:
         "import torch\n"
         "from model import load, predict\n\n"
         "model = load()  # reads model.safetensors\n"
-        f"pixels = torch.zeros(1, {shape}, dtype=torch.uint8)  # images as they are stored\n"
+        f"pixels = torch.zeros(1, {shape}, dtype=torch.{content.samples.dtype})  # images as they are stored\n"
         "print(predict(model, pixels))"
     )
     return (
-        f"## Use\n\n```python\n{code}\n```\n\n{reading_a_photo(content.data)}"
+        f"## Use\n\n```python\n{code}\n```\n\n{reading_a_photo(content.data, deep=content.samples.dtype != np.uint8)}"
         "Needs `torch` and `safetensors`. `predict` normalises the pixels as in training; if you call the model "
         "yourself, give it `preprocess(pixels)`, as the ONNX file and `model.pt2` want it too. "
         f"{OUTPUTS[content.architecture.task.kind]}\n\n"
@@ -83,12 +85,14 @@ def _use(content: PackageContent) -> str:
     )
 
 
-def reading_a_photo(data: DataDescription) -> str:
-    """How a photo becomes pixels as they were in training; empty where the images were no files."""
+def reading_a_photo(data: DataDescription, *, deep: bool) -> str:
+    """How a photo becomes pixels as they were in training; empty where the images were no files. ``deep``: they were
+    grey, with more than 8 bits.
+    """
     if data.photos is None:
         return ""
     channels, height, width = data.input_shape
-    mode = "L" if channels == 1 else "RGB"
+    mode = "F" if deep else "L" if channels == 1 else "RGB"
     fitted = (
         f"photo.draft(None, ({2 * width}, {2 * height}))  # a JPEG is read at a fraction of its size\n"
         f'photo = ImageOps.exif_transpose(photo).convert("{mode}")\n'

@@ -377,6 +377,35 @@ def test_grey_folders_have_one_channel(tmp_path: Path) -> None:
     assert read("folder", write_folder(tmp_path / "d", mode="L", size=(3, 7)), tmp_path).input_shape == (1, 7, 3)
 
 
+@pytest.mark.parametrize("size", [None, 4])
+def test_grey_images_of_16_bits_keep_them(tmp_path: Path, size: int | None) -> None:
+    """Pillow would make 255 of everything above."""
+    values = np.arange(0, 64_000, 1000, dtype=np.uint16).reshape(8, 8)
+    folder = tmp_path / "d" / "train"
+    for name in ("cat", "dog"):
+        (folder / name).mkdir(parents=True)
+        for i in range(3):
+            Image.fromarray(values + i).save(folder / name / f"{i}.png")
+    mine = source("folder", tmp_path / "d").model_copy(update={"size": size})
+    images = find.read(mine, "train", [tmp_path]).images
+    assert (images.shape[1:], images.dtype) == ((1, size or 8, size or 8), np.float32)
+    if size is None:
+        assert (images.astype(np.uint16) % 1000 < 3).all()
+        assert images.max() > 63_000
+    assert describe(mine, [tmp_path]).mean[0] == pytest.approx(31_501, abs=2)
+    Image.new("L", (8, 8)).save(folder / "dog" / "1.png")
+    with pytest.raises(DataError, match=r"dog/1.png: 8 bits a pixel and channel \(mode L\), unlike .*cat/0.png"):
+        find.read(mine, "train", [tmp_path])
+
+
+def test_a_test_part_of_another_depth_is_refused(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "d", mode="L")
+    for path in (folder / "test").glob("*/*.png"):
+        Image.fromarray(np.zeros((6, 5), np.uint16)).save(path)
+    with pytest.raises(DataError, match="test images as float32, those of training as uint8"):
+        find.read(source("folder", folder), "test", [tmp_path])
+
+
 def test_nothing_outside_the_roots_is_opened(tmp_path: Path) -> None:
     inside, outside = tmp_path / "inside", tmp_path / "outside"
     inside.mkdir()

@@ -116,6 +116,11 @@ def read(source: DatasetSource, part: Part, roots: Roots) -> Arrays:
                 f"{source.name}: test images of shape {test.images.shape[1:]}; "
                 f"allowed: {whole.images.shape[1:]} as in training"
             )
+        if source.format in ("folder", "masks") and test.images.dtype != whole.images.dtype:
+            raise DataError(
+                f"{source.name}: test images as {test.images.dtype}, those of training as {whole.images.dtype} (more "
+                "than 8 bits a pixel); allowed: one depth"
+            )
         return replace(test, images=test.images.astype(whole.images.dtype), label_names=names)
     kept, held = whole.divided(arrays.HELD_OUT, seed=0)
     return replace(whole, label_names=names).part(kept if part == "train" else held)

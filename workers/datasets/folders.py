@@ -18,6 +18,8 @@ from workers.datasets.arrays import MAX_BYTES, Arrays
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm"})
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM")
+DEEP = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
+"""Pillow's modes of grey images with more than 8 bits a pixel: radiographs, micrographs."""
 MAX_PIXELS = 4096 * 4096
 MAX_PHOTO = 100_000_000
 """Pixels of a photo that is brought to a smaller size."""
@@ -41,21 +43,21 @@ def read(folder: Path, part: Part, roots: Sequence[str | Path], size: int | None
     return Arrays(images, labels, tuple(name for name, _ in classes))
 
 
-def stacked(paths: list[Path], where: str, side: int | None = None) -> NDArray[np.uint8]:
+def stacked(paths: list[Path], where: str, side: int | None = None) -> NDArray[Any]:
     """[n, channels, height, width]: image files of one size, or brought to ``side`` × ``side``; grey if every image is
-    grey. Raises DataError.
+    grey. uint8; float32 with the values of the files where these have more than 8 bits. Raises DataError.
     """
     return kept.array(stamp(paths), side, lambda: _decoded(paths, where, side))
 
 
-def _decoded(paths: list[Path], where: str, side: int | None) -> NDArray[np.uint8]:
-    (width, height), grey = _common_size(paths, where, side)
-    channels = 1 if grey else 3
-    if len(paths) * channels * width * height > MAX_BYTES:
+def _decoded(paths: list[Path], where: str, side: int | None) -> NDArray[Any]:
+    (width, height), mode = _common_form(paths, where, side)
+    channels, dtype = 3 if mode == "RGB" else 1, np.dtype(np.float32 if mode == "F" else np.uint8)
+    if len(paths) * channels * width * height * dtype.itemsize > MAX_BYTES:
         raise DataError(f"{where}: {len(paths)} images of {width} × {height} need more than {MAX_BYTES} bytes")
-    images = np.empty((len(paths), channels, height, width), np.uint8)
+    images = np.empty((len(paths), channels, height, width), dtype)
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
-        for i, pixels in enumerate(pool.map(lambda path: _pixels(path, grey, side), paths)):
+        for i, pixels in enumerate(pool.map(lambda path: _pixels(path, mode, side), paths)):
             images[i] = pixels
     return images
 
@@ -83,14 +85,16 @@ def _classes(folder: Path, part: Part, roots: Sequence[str | Path]) -> list[tupl
     return classes
 
 
-def _common_size(paths: list[Path], where: str, side: int | None) -> tuple[tuple[int, int], bool]:
-    """(width, height) of every image, and whether all are grey. Raises DataError when sizes differ and ``side``, to
-    which all are brought, is None.
+def _common_form(paths: list[Path], where: str, side: int | None) -> tuple[tuple[int, int], str]:
+    """(width, height) of every image, and the mode that holds all: L for grey, F for grey of more than 8 bits, RGB.
+
+    Raises DataError when some have 8 bits and others more, or when sizes differ and ``side``, to which all are brought,
+    is None.
     """
     if not paths:
         raise DataError(f"{where}: no images; allowed: files that end in {', '.join(sorted(SUFFIXES))}")
     size = None if side is None else (side, side)
-    grey = True
+    grey, deep = True, None
     for path in paths:
         with opened(path) as image:
             most = MAX_PIXELS if side is None else MAX_PHOTO
@@ -102,25 +106,31 @@ def _common_size(paths: list[Path], where: str, side: int | None) -> tuple[tuple
                     f"{path}: width, height {image.size}, but {paths[0]} is {size}; allowed: one size; a data set of "
                     "format folder that is registered with a 'size' brings photos of any to it"
                 )
-            grey = grey and image.mode in ("1", "L")
+            grey = grey and image.mode in {"1", "L", *DEEP}
+            if deep is None:
+                deep = image.mode in DEEP
+            if deep != (image.mode in DEEP):
+                raise DataError(
+                    f"{path}: {'8 bits' if deep else 'more than 8 bits'} a pixel and channel (mode {image.mode}), "
+                    f"unlike {paths[0]}; allowed: one depth"
+                )
     assert size is not None, "there is a path"
-    return size, grey
+    return size, "F" if deep else "L" if grey else "RGB"
 
 
-def _pixels(path: Path, grey: bool, side: int | None) -> NDArray[Any]:
-    """[channels, height, width] uint8."""
+def _pixels(path: Path, mode: str, side: int | None) -> NDArray[Any]:
+    """[channels, height, width] uint8, for mode F float32."""
     with opened(path) as image:
         try:
-            mode = "L" if grey else "RGB"
             if side is None:
-                array = np.asarray(image.convert(mode), np.uint8)
+                array = np.asarray(image.convert(mode))
             else:
                 # A JPEG is read at a fraction of its size, in a sixth of the time.
                 image.draft(None, (2 * side, 2 * side))
-                array = np.asarray(ImageOps.fit(ImageOps.exif_transpose(image).convert(mode), (side, side)), np.uint8)
+                array = np.asarray(ImageOps.fit(ImageOps.exif_transpose(image).convert(mode), (side, side)))
         except (OSError, ValueError, SyntaxError) as error:
             raise DataError(f"{path}: broken image: {error}") from error
-    return array[None] if grey else array.transpose(2, 0, 1)
+    return array.transpose(2, 0, 1) if mode == "RGB" else array[None]
 
 
 def opened(path: Path) -> Image.Image:

@@ -232,7 +232,7 @@ print({{name.partition(".")[0] for name in sys.modules}} & {{"nas_service", "sea
 
 
 @pytest.mark.parametrize("size", [12, None])
-@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "I;16"])
 def test_readme_reads_photos_as_training_did(
     content: PackageContent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, size: int | None
 ) -> None:
@@ -246,22 +246,25 @@ def test_readme_reads_photos_as_training_did(
                 .integers(0, 256, (170 + i if size else 12, 230 if size else 12, 3))
                 .astype(np.uint8)
             )
-            photo = Image.fromarray(pixels).convert(mode)
-            photo.save(tmp_path / "data" / "train" / label / f"{i}.jpg", exif=turned)
+            deep = mode == "I;16"
+            photo = Image.fromarray(pixels[..., 0].astype(np.uint16) * 250 if deep else pixels)
+            photo = photo if deep else photo.convert(mode)
+            photo.save(tmp_path / "data" / "train" / label / f"{i}.{'png' if deep else 'jpg'}", exif=turned)
     data = DatasetSource(name="mine", format="folder", path=str(tmp_path / "data"), size=size)
     stored = np.concatenate([find.read(data, part, [tmp_path]).images for part in ("train", "test")])
-    shape = (len(mode), 12, 12)
-    told = reading_a_photo(replace(content.data, input_shape=shape, photos="fitted" if size else "as they are"))
+    shape = (3 if mode == "RGB" else 1, 12, 12)
+    described = replace(content.data, input_shape=shape, photos="fitted" if size else "as they are")
+    told = reading_a_photo(described, deep=deep)
     code = told.split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(tmp_path)
-    for path in sorted((tmp_path / "data").glob("train/*/*.jpg")):
+    for path in sorted((tmp_path / "data").glob("train/*/*.*")):
         (tmp_path / "photo.jpg").write_bytes(path.read_bytes())
         names: dict[str, Any] = {"torch": torch}
         exec(code, names)
         assert names["pixels"].shape == (1, *shape)
-        assert names["pixels"].dtype == torch.uint8
+        assert names["pixels"].dtype == (torch.float32 if deep else torch.uint8)
         assert (names["pixels"].numpy() == stored).all(axis=(1, 2, 3)).any()
-    assert reading_a_photo(content.data) == "", "its images were no files"
+    assert reading_a_photo(content.data, deep=False) == "", "its images were no files"
 
 
 def test_readme_says_what_matters(written: tuple[Path, Manifest]) -> None:
