@@ -142,6 +142,15 @@ def test_channels_last_arrays_are_turned(tmp_path: Path) -> None:
     assert np.array_equal(data.train.images[0].numpy(), x[kept[0]].transpose(2, 0, 1))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_batches_leave_the_stored_pixels_as_they_are(tmp_path: Path, dtype: type[np.generic]) -> None:
+    split = read("npz", write_npz(tmp_path / "d.npz", x_train=images_of(30, 5, 5).astype(dtype)), tmp_path).train
+    stored = split.images.clone()
+    for rows in (slice(0, 4), torch.arange(4), slice(None)):
+        torch.testing.assert_close(split.batch(rows), (stored[rows].float() - split.mean) / split.std)
+    assert split.images.equal(stored)
+
+
 def test_digits_have_a_fixed_stratified_test_part() -> None:
     info = describe(find.builtin([])["digits"], [])
     assert (info.train, info.test, info.classes, info.input_shape) == (1438, 359, 10, (1, 8, 8))

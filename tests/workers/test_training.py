@@ -60,6 +60,17 @@ def curve(reports: list[EpochReport]) -> str:
     return json.dumps([{k: v for k, v in report.flat().items() if k != "seconds"} for report in reports])
 
 
+def test_floats_and_bytes_of_the_same_values_train_alike() -> None:
+    data = few_digits()
+    floats = replace(
+        data,
+        train=replace(data.train, images=data.train.images.float()),
+        validation=replace(data.validation, images=data.validation.images.float()),
+    )
+    found = [curve(list(train(network(), each, RECIPES["sgd"], 3, 0, CPU))) for each in (data, floats)]
+    assert found[0] == found[1]
+
+
 def test_a_small_network_learns_digits() -> None:
     data = load(DatasetSpec(name="digits"), [])
     torch.manual_seed(0)

@@ -45,7 +45,7 @@ class Split:
 
     def batch(self, indices: Tensor | slice) -> Tensor:
         """(pixels − mean) / std of some images: [b, channels, height, width] float32."""
-        return self.images[indices].float().sub_(self.mean).div_(self.std)
+        return torch.sub(self.images[indices], self.mean).div_(self.std)  # never in place: a slice of floats is a view
 
     def to(self, device: torch.device) -> Split:
         moved = {name: getattr(self, name).to(device) for name in ("images", "labels", "mean", "std")}

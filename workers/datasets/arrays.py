@@ -221,6 +221,8 @@ def digest(arrays: Arrays, parameters: Mapping[str, object] | None = None) -> st
     sha = hashlib.sha256()
     for array in (arrays.images, arrays.labels):
         sha.update(f"{array.dtype.str}{array.shape}".encode())
+        if array is arrays.images and array.dtype == np.float32:
+            sha.update(b"unchanged")  # results before this was here came of pixels that each validation had changed
         sha.update(np.ascontiguousarray(array).data)
     sha.update(repr(sorted((parameters or {}).items())).encode())
     return sha.hexdigest()
