@@ -118,7 +118,8 @@ def inside(path: str | Path, roots: Iterable[str | Path]) -> Path:
     try:
         real = Path(path).resolve(strict=True)
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links; ValueError: a NUL byte
-        raise DataError(f"data set path {str(path)!r} cannot be opened: {error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise DataError(f"data set path {str(path)!r} cannot be opened: {why}") from error
     if not any(real.is_relative_to(root) for root in allowed):
         raise DataError(
             f"data set path {str(path)!r} lies outside the data folders; allowed: {[str(r) for r in allowed]}"

@@ -59,8 +59,8 @@ class Search(Table):
     name: Mapped[str] = mapped_column(String(200))
     request: Mapped[dict[str, Any]]
     data: Mapped[dict[str, Any] | None]
-    """{source, content_hash} of the data set when the search was made: its name may mean another one later. None for
-    searches of the first schema."""
+    """{source, content_hash, guessing} of the data set when the search was made: its name may mean another one later.
+    None for searches of the first schema."""
     state: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(Text, default="")
     """Why it is in this state, for a person: what a queued search waits for, why a failed one failed."""

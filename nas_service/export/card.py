@@ -93,15 +93,15 @@ def reading_a_photo(data: DataDescription, *, deep: bool) -> str:
         return ""
     channels, height, width = data.input_shape
     mode = "F" if deep else "L" if channels == 1 else "RGB"
+    draft = f"photo.draft(None, ({2 * width}, {2 * height}))  # a JPEG is read at a fraction of its size\n"
     fitted = (
-        f"photo.draft(None, ({2 * width}, {2 * height}))  # a JPEG is read at a fraction of its size\n"
-        f'photo = ImageOps.exif_transpose(photo).convert("{mode}")\n'
+        ("" if deep else draft) + f'photo = ImageOps.exif_transpose(photo).convert("{mode}")\n'
         f"photo = ImageOps.fit(photo, ({width}, {height}))  # scaled, and cut around its centre\n"
     )
     code = (
         "import numpy as np\n"
         "from PIL import Image, ImageOps\n\n"
-        'photo = Image.open("photo.jpg")\n'
+        f'photo = Image.open("photo.{"png" if deep else "jpg"}")\n'
         + (fitted if data.photos == "fitted" else f'photo = photo.convert("{mode}")  # {width} x {height}\n')
         + f"pixels = torch.tensor(np.array(photo)).reshape({height}, {width}, {channels}).permute(2, 0, 1)[None]"
     )

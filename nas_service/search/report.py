@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy.orm import Session
 
 from nas_service.database.tables import Event, Finalist, Measurement, Search, Trial
+from nas_service.search.guessing import stored
 from nas_service.search.ranking import hypervolume, knee, pareto_front, scaled
 from nas_service.search.request import ObjectiveSpec
 from nas_service.search.status import objectives_of, score_of
@@ -132,6 +133,12 @@ class Report(BaseModel):
     metric: str = Field(description="first objective; the values below are of it unless they say otherwise")
     direction: str
     best_so_far: list[Best]
+    guessing: float | None = Field(
+        None, description="validation accuracy of always naming the most frequent class; null for other scores"
+    )
+    no_better_than_guessing: bool = Field(
+        False, description="whether the best value is at most two standard errors above that"
+    )
     baseline: Baseline | None
     finalists: list[FinalistSpread]
     finalists_metric: str
@@ -168,6 +175,7 @@ def report(session: Session, search: Search) -> Report:
     sd = pooled_deviation(groups) if any(len(v) > 1 for v in groups.values()) else None
     best = _best_so_far(values, objective, sd if objective.metric == score and not wanted.soft else None)
     noise = _noise(sd, best, merits, objective, notes)
+    guess = stored(search.data) if wanted.metric == "val_accuracy" and not wanted.soft else None
     spreads = [
         FinalistSpread(trial=n, seeds=len(v), mean=statistics.fmean(v), sd=statistics.stdev(v) if len(v) > 1 else None)
         for n, v in sorted(groups.items())
@@ -177,6 +185,8 @@ def report(session: Session, search: Search) -> Report:
         metric=objective.metric,
         direction=objective.direction,
         best_so_far=best,
+        guessing=guess.accuracy if guess else None,
+        no_better_than_guessing=bool(guess and best and guess.explains(best[-1].value)),
         baseline=_baseline(_random_values(session, search, results, wanted), values, objective, notes),
         finalists=spreads,
         finalists_metric=score,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from nas_service.datasets import of_search
 from nas_service.errors import LeaseLost, Unavailable
 from nas_service.search.candidates import Candidates
 from nas_service.search.finalists import Finalists, Winner, choose_winner, ensemble_of, finalist_folder
+from nas_service.search.guessing import stored, told
 from nas_service.search.inline import run_inline
 from nas_service.search.ledger import Ledger
 from nas_service.search.mirror import Mirror
@@ -45,6 +47,7 @@ class Stages:
         with database.read() as session:
             row = session.get_one(Search, self._search_id)
         request, name, self._stage = SearchRequest.model_validate(row.request), row.name, row.stage
+        self._guessing = stored(row.data)
         source, info = of_search(row, database, settings)
         self._plan = make_plan(request, source, info, settings)
         self._mirror = Mirror(settings, self._search_id, name, self._plan.objectives, database)
@@ -104,8 +107,12 @@ class Stages:
                 raise
             except Exception as error:  # the winner and its weights are there: they must not be lost with the test
                 log.exception("the test failed")
-                told = f"the test split could not be read: {type(error).__name__}: {error}"
-                reason = f"{reason}; {told}".removeprefix("; ")
+                unread = f"the test split could not be read: {type(error).__name__}: {error}"
+                reason = f"{reason}; {unread}".removeprefix("; ")
+        if self._guessing and winner.score == "val_accuracy" and winner.seeds:
+            mean = statistics.fmean(winner.seeds.values())
+            if self._guessing.explains(mean):
+                reason = f"{reason}; {told(mean, self._guessing)}".removeprefix("; ")
         self._ledger.end_search("succeeded", reason, body)
 
     def _split(self, figures: Mapping[str, Any]) -> dict[str, Any]:

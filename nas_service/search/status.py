@@ -6,7 +6,7 @@ import math
 import secrets
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from nas_service.database.tables import SEARCH_ENDED, Finalist, Search, Trial
 from nas_service.errors import Conflict, NotFound
 from nas_service.search.events import append_event, finish
+from nas_service.search.guessing import guessing
 from nas_service.search.ranking import best_first, pareto_front
 from nas_service.search.request import SCORES, SearchRequest
 from nas_service.strategies.merit import turned
@@ -132,7 +133,15 @@ def create(
     session: Session, request: SearchRequest, label: str, data: tuple[DatasetSource, DatasetInfo] | None = None
 ) -> Search:
     """Store a new search, queued, with the data set that its name means now; None: what it means when it runs."""
-    held = data and {"source": data[0].model_dump(mode="json"), "content_hash": data[1].content_hash}
+    held = None
+    if data is not None:
+        source, info = data
+        guess = guessing(request.dataset, info) if request.evaluator.name == "train" else None
+        held = {
+            "source": source.model_dump(mode="json"),
+            "content_hash": info.content_hash,
+            "guessing": asdict(guess) if guess else None,
+        }
     search = Search(
         id=new_id(), name=request.name or label, request=request.model_dump(mode="json"), data=held, state="queued",
         reason="waits for its driver", stage="search", created_at=time.time(), used_seconds=0.0, epoch=0, restarts=0,

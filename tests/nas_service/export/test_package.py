@@ -258,7 +258,7 @@ def test_readme_reads_photos_as_training_did(
     code = told.split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(tmp_path)
     for path in sorted((tmp_path / "data").glob("train/*/*.*")):
-        (tmp_path / "photo.jpg").write_bytes(path.read_bytes())
+        (tmp_path / f"photo{path.suffix}").write_bytes(path.read_bytes())
         names: dict[str, Any] = {"torch": torch}
         exec(code, names)
         assert names["pixels"].shape == (1, *shape)

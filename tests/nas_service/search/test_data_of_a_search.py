@@ -1,4 +1,4 @@
-"""Data that goes away or changes while a search runs: the search rests with the reason, and goes on with the files."""
+"""A search and its data: files that go away or change, a name that gets another meaning, labels that no image tells."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from nas_service.errors import DataAway
 from nas_service.search import status
 from nas_service.search.driver import Driver
 from nas_service.search.ledger import Ledger
+from nas_service.search.report import report
+from nas_service.search.report_text import sentences
 from nas_service.search.request import SearchRequest
 from nas_service.settings import Settings
 from workers.datasets import DatasetSource
@@ -99,7 +101,8 @@ def test_files_that_go_away_cost_no_candidate(
     assert (again.state, again.reason) == ("paused", search.reason)
     path.with_suffix(".away").rename(path)
     search = go_on(search_id, sqlite, settings)
-    assert (search.state, search.reason) == ("succeeded", "")
+    assert search.state == "succeeded"
+    assert "cannot be read" not in search.reason
     with sqlite.read() as session:
         trials = list(session.scalars(sa.select(Trial).where(Trial.search_id == search_id)))
     assert [t.state for t in trials if t.counted] == ["completed"] * TRIALS
@@ -158,3 +161,14 @@ def test_a_search_keeps_its_source_when_the_name_gets_another(path: Path, sqlite
     path.unlink()
     with pytest.raises(DataAway, match="data set 'mine' cannot be read: data set path"):
         datasets.of_search(search, sqlite, settings)
+
+
+def test_a_winner_that_guesses_is_told(path: Path, sqlite: Database, settings: Settings) -> None:
+    """Labels that no image tells: half of them is all there is to reach."""
+    search = drive(asked(sqlite, settings), sqlite, settings)
+    assert search.state == "succeeded"
+    assert "is hardly better than naming the most frequent class always, 0.5000" in search.reason
+    with sqlite.read() as session:
+        found = report(session, search)
+    assert (found.guessing, found.no_better_than_guessing) == (0.5, True)
+    assert sentences(found)[0].startswith("Naming the most frequent class always would have 0.5000; no candidate is")
