@@ -142,6 +142,16 @@ def test_channels_last_arrays_are_turned(tmp_path: Path) -> None:
     assert np.array_equal(data.train.images[0].numpy(), x[kept[0]].transpose(2, 0, 1))
 
 
+@pytest.mark.parametrize("shape", [(13, 20, 16), (20, 16, 13), (2, 5, 6), (5, 2, 3)])
+def test_channels_may_be_many(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """Bands of a satellite: the axis that is shorter than the image's sides. 3 are channels wherever they are."""
+    data = read(
+        "npz", write_npz(tmp_path / "d.npz", x_train=images_of(30, *shape), x_test=images_of(9, *shape)), tmp_path
+    )
+    first = shape[0] < shape[2]
+    assert data.input_shape == (shape if first else (shape[2], *shape[:2]))
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_batches_leave_the_stored_pixels_as_they_are(tmp_path: Path, dtype: type[np.generic]) -> None:
     split = read("npz", write_npz(tmp_path / "d.npz", x_train=images_of(30, 5, 5).astype(dtype)), tmp_path).train
@@ -272,10 +282,12 @@ def bomb_npz(path: Path) -> None:
         ({"y_train": np.full(30, 10**9)}, "at most 100000 classes"),
         ({"y_test": labels_of(9, 4)}, "label 3; allowed: 0 to 2"),
         ({"x_test": images_of(9, 7, 5)}, r"test images of shape \(1, 7, 5\)"),
+        ({"x_test": images_of(9, 6, 5).astype(np.int16) * 2}, "test images as float32, those of training as uint8"),
         ({"x_test": None}, "both x_test and y_test, or neither"),
         ({"x_train": np.full((30, 6, 5), np.nan, np.float32)}, "not finite"),
         ({"x_train": images_of(30, 30)}, r"shape \(30, 30\)"),
         ({"x_train": images_of(30, 3, 5, 3)}, "which axis"),
+        ({"x_train": images_of(30, 7, 7, 7)}, "which axis"),
         ({"x_train": images_of(0, 6, 5), "y_train": labels_of(0)}, "no images"),
         ({"x_train": np.array(["a"] * 30)}, "images of type <U1"),
         ({"x_train": None}, "allowed: x_train, y_train"),

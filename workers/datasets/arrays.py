@@ -14,6 +14,8 @@ from workers.dataset_spec import UNKNOWN, DataError
 
 MAX_BYTES = 8 * 2**30
 """Largest array that is read, in bytes: declared sizes are checked before any memory is taken."""
+USUAL = (1, 3, 4)
+"""Numbers of channels that are looked for first."""
 MAX_CLASSES = 100_000
 HELD_OUT = 0.2
 """Share of each class that becomes the test part where a data set has none."""
@@ -57,7 +59,8 @@ class Arrays:
 def checked(images: NDArray[Any], labels: NDArray[Any], where: str, label_names: tuple[str, ...] = ()) -> Arrays:
     """Arrays in their final form. Raises DataError for wrong shapes, wrong types, and values that are not finite.
 
-    Images: [n, height, width], [n, channels, height, width] or [n, height, width, channels] with 1, 3 or 4 channels.
+    Images: [n, height, width], [n, channels, height, width] or [n, height, width, channels]; the channels are the axis
+    of length 1, 3 or 4, else the one that is shorter than the image's sides.
     Integers of 0 to 255 become uint8, other numbers float32.
     """
     if images.dtype.kind not in "buif" or labels.dtype.kind not in "bui":
@@ -149,13 +152,16 @@ def _channels_first(images: NDArray[Any], where: str) -> NDArray[Any]:
             f"{where}: images of shape {images.shape}; "
             "allowed: (n, height, width), (n, channels, height, width), (n, height, width, channels)"
         )
-    first, last = images.shape[1] in (1, 3, 4), images.shape[3] in (1, 3, 4)
-    if first == last:
+    _, first, middle, last = images.shape
+    found = first in USUAL, last in USUAL
+    if not any(found):  # a satellite's bands: fewer than the rows and columns of an image
+        found = first < min(middle, last), last < min(first, middle)
+    if found[0] == found[1]:
         raise DataError(
-            f"{where}: cannot tell which axis of {images.shape} are the channels; "
-            "allowed: exactly one of axis 1 and axis 3 of length 1, 3 or 4"
+            f"{where}: cannot tell which axis of {images.shape} are the channels; allowed: one of axis 1 and axis 3 "
+            "alone of length 1, 3 or 4, or shorter than the image's height and width"
         )
-    return images if first else images.transpose(0, 3, 1, 2)
+    return images if found[0] else images.transpose(0, 3, 1, 2)
 
 
 def check_classes(labels: NDArray[np.int64], where: str, least: int, classes: int | None = None) -> int:

@@ -116,10 +116,11 @@ def read(source: DatasetSource, part: Part, roots: Roots) -> Arrays:
                 f"{source.name}: test images of shape {test.images.shape[1:]}; "
                 f"allowed: {whole.images.shape[1:]} as in training"
             )
-        if source.format in ("folder", "masks") and test.images.dtype != whole.images.dtype:
+        kinds = test.images.dtype, whole.images.dtype
+        if kinds[0] != kinds[1] and (kinds[1] == np.uint8 or source.format in ("folder", "masks")):
             raise DataError(
-                f"{source.name}: test images as {test.images.dtype}, those of training as {whole.images.dtype} (more "
-                "than 8 bits a pixel); allowed: one depth"
+                f"{source.name}: test images as {kinds[0]}, those of training as {kinds[1]} (uint8: integers of 0 to "
+                "255); allowed: one kind"
             )
         return replace(test, images=test.images.astype(whole.images.dtype), label_names=names)
     kept, held = whole.divided(arrays.HELD_OUT, seed=0)
