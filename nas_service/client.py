@@ -223,8 +223,9 @@ class Client:
             raise ApiError(500, f"the export failed: {made['reason']}", [])
         return dict(made)
 
-    def download(self, export_id: str, folder: Path) -> list[Path]:
+    def download(self, export_id: str, folder: Path | str) -> list[Path]:
         """Write the files of a package into ``folder``, made when it is missing."""
+        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         written = []
         for file in self.request("GET", f"/v1/exports/{export_id}/files"):

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,6 +112,21 @@ def test_own_data_and_an_installed_space_reach_the_export(client: Client, tmp_pa
     assert client.request("GET", "/v1/blocks/gate")["name"] == "gate"
     client.request("DELETE", "/v1/datasets/my-digits")
     assert (tmp_path / "data" / "datasets" / "my-digits.npz").exists(), "a user's files are never deleted"
+
+
+def test_the_example_of_the_readme_finds_what_is_in_the_data(client: Client, tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (code,) = [part for part in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "mine.npz" in part]
+    (tmp_path / "nas-data").symlink_to(tmp_path / "data")
+    environment = {**os.environ, "NAS_URL": client.url}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=250
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    (search,) = client.searches()
+    assert (search["state"], search["reason"]) == ("succeeded", "")
+    assert search["winner"]["test"]["test_accuracy"] == 1.0
+    assert (tmp_path / "my-network" / "model.py").exists()
 
 
 def test_data_outside_the_servers_folders_and_broken_files_are_refused(client: Client, tmp_path: Path) -> None:
