@@ -116,17 +116,19 @@ def test_own_data_and_an_installed_space_reach_the_export(client: Client, tmp_pa
 
 def test_the_example_of_the_readme_finds_what_is_in_the_data(client: Client, tmp_path: Path) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (code,) = [part for part in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "mine.npz" in part]
+    parts = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    search, use = (next(part for part in parts if word in part) for word in ("mine.npz", "from model import"))
+    code = f"{search}\nimport os, sys\nos.chdir('my-network')\nsys.path.insert(0, '')\n{use}"
     (tmp_path / "nas-data").symlink_to(tmp_path / "data")
     environment = {**os.environ, "NAS_URL": client.url}
     ran = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=250
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
-    (search,) = client.searches()
-    assert (search["state"], search["reason"]) == ("succeeded", "")
-    assert search["winner"]["test"]["test_accuracy"] == 1.0
-    assert (tmp_path / "my-network" / "model.py").exists()
+    (found,) = client.searches()
+    assert (found["state"], found["reason"]) == ("succeeded", "")
+    assert found["winner"]["test"]["test_accuracy"] == 1.0
+    assert ran.stdout.strip() == str([str(i % 4) for i in range(400)]), "what it says of its images"
 
 
 def test_data_outside_the_servers_folders_and_broken_files_are_refused(client: Client, tmp_path: Path) -> None:
