@@ -419,6 +419,16 @@ def test_grey_images_of_16_bits_keep_them(tmp_path: Path, size: int | None) -> N
         find.read(mine, "train", [tmp_path])
 
 
+def test_tiffs_are_read_and_hidden_files_are_none(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "d")
+    before = find.read(source("folder", folder), "train", [tmp_path]).images
+    for path in sorted(folder.glob("*/*/*.png")):
+        Image.open(path).save(path.with_suffix(".TIF"))
+        path.with_name(f"._{path.stem}.TIF").write_bytes(b"what a Mac keeps of an image")
+        path.unlink()
+    assert np.array_equal(find.read(source("folder", folder), "train", [tmp_path]).images, before)
+
+
 def test_a_test_part_of_another_depth_is_refused(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "d", mode="L")
     for path in (folder / "test").glob("*/*.png"):

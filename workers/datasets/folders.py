@@ -16,8 +16,8 @@ from workers.dataset_spec import DataError, Part, regular_file, stamp
 from workers.datasets import kept
 from workers.datasets.arrays import MAX_BYTES, Arrays
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm"})
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM")
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")
 DEEP = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
 """Pillow's modes of grey images with more than 8 bits a pixel: radiographs, micrographs."""
 MAX_PIXELS = 4096 * 4096
@@ -80,9 +80,14 @@ def _classes(folder: Path, part: Part, roots: Sequence[str | Path]) -> list[tupl
         names = expected
     classes = []
     for name in names:
-        present = sorted((top / name).iterdir()) if (top / name).is_dir() else []
-        classes.append((name, [regular_file(path, roots) for path in present if path.suffix.lower() in SUFFIXES]))
+        present = image_files(top / name) if (top / name).is_dir() else []
+        classes.append((name, [regular_file(path, roots) for path in present]))
     return classes
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Images that lie in a folder, sorted; hidden ones, which some systems put beside each image, are none."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
 
 
 def _common_form(paths: list[Path], where: str, side: int | None) -> tuple[tuple[int, int], str]:

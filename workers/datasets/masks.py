@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from workers.dataset_spec import DataError, Part, regular_file
 from workers.datasets.arrays import Arrays, checked_masks
-from workers.datasets.folders import SUFFIXES, opened, stacked
+from workers.datasets.folders import SUFFIXES, image_files, opened, stacked
 
 NAMES = "labels.txt"
 MODES = ("1", "L", "P")
@@ -50,13 +50,12 @@ def _pairs(folder: Path, part: Part, roots: Sequence[str | Path]) -> list[tuple[
         raise DataError(
             f"{folder / part}: no folders images and masks; allowed: {part}/images/<name>, {part}/masks/<name>"
         )
-    by_stem = {path.stem: path for path in sorted(masks.iterdir()) if path.suffix.lower() in SUFFIXES}
+    by_stem = {path.stem: path for path in image_files(masks)}
     pairs = []
-    for image in sorted(images.iterdir()):
-        if image.suffix.lower() in SUFFIXES:
-            if image.stem not in by_stem:
-                raise DataError(f"{image}: no mask; allowed: {masks / image.stem}.png beside it")
-            pairs.append((regular_file(image, roots), regular_file(by_stem[image.stem], roots)))
+    for image in image_files(images):
+        if image.stem not in by_stem:
+            raise DataError(f"{image}: no mask; allowed: {masks / image.stem}.png beside it")
+        pairs.append((regular_file(image, roots), regular_file(by_stem[image.stem], roots)))
     if not pairs:
         raise DataError(f"{images}: no images; allowed: files that end in {', '.join(sorted(SUFFIXES))}")
     return pairs
