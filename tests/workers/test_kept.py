@@ -86,6 +86,16 @@ def test_the_longest_unused_go(photos: list[Path], monkeypatch: pytest.MonkeyPat
     assert decode.times == 4
 
 
+def test_what_a_killed_process_left_goes(photos: list[Path]) -> None:
+    kept.folder().mkdir(parents=True)
+    old, new = (kept.folder() / f"{name}.part" for name in ("old", "new"))
+    for path in (old, new):
+        path.touch()
+    os.utime(old, (1, 1))
+    kept.array(stamp(photos), 64, Decoder())
+    assert (old.exists(), new.exists()) == (False, True)
+
+
 def test_errors_of_decoding_are_told_and_leave_nothing(photos: list[Path]) -> None:
     def broken() -> np.ndarray:
         raise ValueError("broken image")

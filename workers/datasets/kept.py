@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -26,6 +27,9 @@ WORTH_BYTES = 4 * 2**20
 """Files of fewer bytes in all are read again: that takes a moment."""
 KEPT = 16
 """Arrays that stay, and as many descriptions; the longest unused go first."""
+
+ABANDONED_SECONDS = 86_400.0
+"""Age at which a file that was never finished is deleted."""
 
 
 def folder() -> Path:
@@ -88,6 +92,9 @@ def _keep(write: Callable[[BinaryIO], object], place: Path) -> None:
     except BaseException:
         os.unlink(scratch)
         raise
+    for part in place.parent.glob("*.part"):  # what a process that was killed has left
+        if part.stat().st_mtime < time.time() - ABANDONED_SECONDS:
+            part.unlink(missing_ok=True)
     by_use = sorted(place.parent.glob(f"*{place.suffix}"), key=lambda kept: kept.stat().st_mtime)
     for unused in by_use[:-KEPT]:
         unused.unlink(missing_ok=True)
