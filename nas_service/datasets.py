@@ -46,6 +46,9 @@ def info(source: DatasetSource, settings: Settings, pointer: str = "/dataset") -
             return _described[key]
     except DataError as error:
         raise InvalidRequest(str(error), pointer=pointer) from error
+    except OSError as error:  # a file that went while the folder was read, a folder that may not be listed
+        why = f"{source.path}: {error.filename or source.name}: {error.strerror or error}"
+        raise InvalidRequest(why, pointer=pointer) from error
 
 
 def described(spec: DatasetSpec, database: Database, settings: Settings) -> tuple[DatasetSource, DatasetInfo]:
@@ -61,32 +64,31 @@ def described(spec: DatasetSpec, database: Database, settings: Settings) -> tupl
 def of_search(search: Search, database: Database, settings: Settings) -> tuple[DatasetSource, DatasetInfo]:
     """Source and content of the data set that a search was made for, even where its name means another one by now.
 
-    Raises DataAway when it cannot be read, or has other content.
+    Where its files have moved, what the name means now is taken if the content is the same. Raises DataAway when it
+    cannot be read, or has other content; that of a plug-in is the plug-in's affair.
     """
     spec = DatasetSpec.model_validate(search.request["dataset"])
-    try:
-        if search.data is None:
+    if search.data is None:
+        try:
             return described(spec, database, settings)
-        source = DatasetSource.model_validate(search.data["source"])
-        found = info(source, settings)
-    except InvalidRequest as error:
-        raise DataAway(unreadable(spec.name, error.detail)) from error
-    if found.content_hash != search.data["content_hash"]:
-        raise DataAway(changed(spec.name))
-    return source, found
-
-
-def unreadable(name: str, why: str) -> str:
-    """What is told of a search whose data set cannot be read."""
-    return f"data set {name!r} cannot be read: {why}"
-
-
-def changed(name: str) -> str:
-    """What is told of a search whose data set gives other images or labels than it did."""
-    return (
-        f"data set {name!r} has changed since the search was made (its files, or the libraries that read them): "
-        "what was trained on other data cannot be compared"
-    )
+        except InvalidRequest as error:
+            raise DataAway(f"data set {spec.name!r} cannot be read: {error.detail}") from error
+    held = DatasetSource.model_validate(search.data["source"])
+    now = sources(database, settings).get(spec.name, held)
+    problems = []
+    for source in (held, now):
+        try:
+            found = info(source, settings)
+        except InvalidRequest as error:
+            problems.append(f"data set {spec.name!r} cannot be read: {error.detail}")
+            continue
+        if found.content_hash == search.data["content_hash"] or held.format == "plugin":
+            return source, found
+        problems.append(
+            f"data set {spec.name!r} has changed since the search was made (its files, or the libraries that read "
+            "them): what was trained on other data cannot be compared"
+        )
+    raise DataAway(problems[0])
 
 
 def register(source: DatasetSource, database: Database, settings: Settings) -> DatasetSource:

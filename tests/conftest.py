@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import socket
@@ -15,6 +16,9 @@ from typing import Any
 import pytest
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+if "NAS_CACHE_DIR" not in os.environ:  # workers of xdist share it
+    os.environ["NAS_CACHE_DIR"] = tempfile.mkdtemp(prefix="nas-cache-")
+    atexit.register(shutil.rmtree, os.environ["NAS_CACHE_DIR"], ignore_errors=True)
 ROOT = Path(__file__).parent.parent
 
 

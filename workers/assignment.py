@@ -74,6 +74,9 @@ class Assignment(Part):
     table: TableRow | None = Field(default=None, description="Where it is looked up; needed for a table.")
     dataset: DatasetSpec | None = Field(default=None, description="Data set and its split; needed to train.")
     source: DatasetSource | None = Field(default=None, description="Where a registered data set lies.")
+    train_hash: str | None = Field(
+        default=None, description="SHA-256 of the training part; null: whatever is there. Other data are refused."
+    )
     data_roots: list[str] = Field(default_factory=list, description="Folders in which data sets may lie.")
     recipe: Recipe = Field(default=Recipe(), description="How it is trained.")
     epochs: int = Field(ge=1, le=100_000, description="Last epoch; the schedule's horizon.")

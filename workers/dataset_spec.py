@@ -135,7 +135,12 @@ def regular_file(path: Path, roots: Iterable[str | Path]) -> Path:
     return real
 
 
-def stamp(paths: Iterable[Path]) -> tuple[tuple[str, int, int], ...]:
-    """(path, modification time in ns, size) of every file: equal stamps mean that nothing has to be read again."""
+Stamp = tuple[tuple[str, int, int, int], ...]
+
+
+def stamp(paths: Iterable[Path]) -> Stamp:
+    """(path, size, times of modification and of change in ns) of every file: equal stamps mean that nothing has to be
+    read again. The second time is the system's own: a file that is put in another's place with its time differs.
+    """
     stats = [(str(path), os.stat(path)) for path in paths]
-    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+    return tuple((name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in stats)

@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import json
 import math
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -112,7 +113,8 @@ def blamed(kind: Kind) -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        raise EvaluationError(kind, f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+        where = f" (on {socket.gethostname()})" if kind == "data" else ""
+        raise EvaluationError(kind, f"{type(error).__name__}: {' '.join(str(error).split())}{where}") from error
 
 
 def _trained(assignment: Assignment, folder: Path) -> Iterator[Report]:
@@ -120,7 +122,9 @@ def _trained(assignment: Assignment, folder: Path) -> Iterator[Report]:
     with blamed("build"):
         architecture = Architecture.from_json(assignment.architecture)
     with blamed("data"):
-        data = matching(_load(assignment, device), architecture.task)
+        data = _load(assignment, device)
+    with blamed("build"):
+        data = matching(data, architecture.task)
     identity = identity_of(assignment, data)
     network, progress, inherited = _start(assignment, architecture, device)
     extra: Report = {"data_hash": data.content_hash, "device": latency.device_name(device), **inherited}
@@ -165,7 +169,10 @@ def _trained(assignment: Assignment, folder: Path) -> Iterator[Report]:
 
 def _load(assignment: Assignment, device: torch.device) -> Dataset:
     assert assignment.dataset is not None, "Assignment checks it"
-    return load(assignment.dataset, assignment.data_roots, assignment.source, device)
+    data = load(assignment.dataset, assignment.data_roots, assignment.source, device)
+    if assignment.train_hash not in (None, data.train_hash):
+        raise DataError(f"data set {data.name!r} is another than the search began with")
+    return data
 
 
 def _start(

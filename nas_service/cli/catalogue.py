@@ -211,7 +211,9 @@ def dataset_add(context: click.Context, name: str, kind: str, path: str, size: i
             "POST", "/v1/datasets", body={"name": name, "format": kind, **place}, timeout_seconds=READ_SECONDS
         )
     info = found["info"]
-    text = f"data set {name}: {info['train']} + {info['test']} images, {info['classes']} classes, for {info['task']}"
+    shape = "×".join(map(str, info["input_shape"]))
+    text = f"data set {name}: {info['train']} + {info['test']} images of {shape}, {info['classes']} classes"
+    text += f", for {info['task']}"
     show(context, found, text)
 
 

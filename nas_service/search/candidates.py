@@ -19,7 +19,7 @@ from nas_service.search.ledger import Ending, Ledger
 from nas_service.search.mirror import Mirror
 from nas_service.search.plan import Plan, network_costs
 from nas_service.search.ranking import pareto_front
-from nas_service.search.same_data import SameData
+from nas_service.search.same_data import rests
 from nas_service.search.scoring import NO_SCORES, Scorer, Screen
 from nas_service.search.source import Control, Nothing, figures_of, weights_of
 from nas_service.settings import Settings
@@ -73,7 +73,6 @@ class Candidates:
     ) -> None:
         self._plan, self._ledger, self._database, self._settings = plan, ledger, database, settings
         self._control, self._mirror = control, mirror
-        self._data = SameData(plan, ledger, database, control)
         self.parallel = plan.request.resources.max_parallel
         self.reason = ""
         self._scorer = Scorer(settings.searches_dir / ledger.search_id / "scores.jsonl", self._tell_scored)
@@ -430,9 +429,6 @@ class Candidates:
         if report.get("failure"):
             running.failure = Failure.model_validate(report["failure"])
             return True
-        if self._data.differs(report):
-            running.requeued = True
-            return True
         metrics = figures_of(report)
         running.metrics.update(metrics)
         running.weights = weights_of(report, self._settings.data_dir) or running.weights
@@ -453,19 +449,15 @@ class Candidates:
         number = int(key)
         running = self._running.pop(number)
         failure = running.failure or death
-        if failure and self._data.missing(failure):
+        if failure and rests(failure, self._ledger, self._database, self._settings, self._control):
             running.requeued, failure = True, None
         complete = running.epoch >= self._plan.request.scheduler.max_epochs
         if running.requeued and not complete and failure is None:
             self._ledger.requeue_trial(number, self._control.halted or "the search was paused", paused=True)
             self._queue.append(number)
             return
-        if (
-            failure
-            and failure.kind in ("infrastructure", "crash")
-            and death
-            and running.attempt < self._settings.max_attempts
-        ):
+        elsewhere = failure and ((death and failure.kind in ("infrastructure", "crash")) or failure.kind == "data")
+        if failure and elsewhere and running.attempt < self._settings.max_attempts:
             self._ledger.requeue_trial(number, f"attempt {running.attempt} ended: {failure.message}")
             self._queue.append(number)
             return

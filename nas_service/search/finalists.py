@@ -17,7 +17,7 @@ from nas_service.search.candidates import Running
 from nas_service.search.ledger import Ledger
 from nas_service.search.plan import Plan
 from nas_service.search.ranking import best_first
-from nas_service.search.same_data import SameData
+from nas_service.search.same_data import rests
 from nas_service.search.source import Control, Nothing, figures_of, weights_of
 from nas_service.settings import Settings
 from workers.assignment import Assignment, Failure
@@ -35,7 +35,6 @@ class Finalists:
             control,
         )
         self.parallel = plan.request.resources.max_parallel
-        self._data = SameData(plan, ledger, database, control)
         self._running: dict[str, Running] = {}
         with database.read() as session:
             ranked = best_first(session, ledger.search_id, plan.objectives)
@@ -78,9 +77,6 @@ class Finalists:
         if report.get("failure"):
             running.failure = Failure.model_validate(report["failure"])
             return True
-        if self._data.differs(report):
-            running.requeued = True
-            return True
         running.weights = weights_of(report, self._settings.data_dir) or running.weights
         if report.get("epoch"):
             running.epoch = int(report["epoch"])
@@ -92,15 +88,12 @@ class Finalists:
         number, seed = map(int, key.split("-"))
         running = self._running.pop(key)
         failure = running.failure or death
-        if failure and self._data.missing(failure):
-            running.requeued, failure, death = True, None, None
-        again = (
-            death is not None
-            and death.kind in ("infrastructure", "crash")
-            and running.attempt < self._settings.max_attempts
-        )
+        if failure and rests(failure, self._ledger, self._database, self._settings, self._control):
+            running.requeued, failure = True, None
+        elsewhere = failure and ((death and failure.kind in ("infrastructure", "crash")) or failure.kind == "data")
+        again = elsewhere and running.attempt < self._settings.max_attempts
         if (running.requeued and failure is None) or again:
-            self._ledger.end_finalist(number, seed, "pending")
+            self._ledger.end_finalist(number, seed, "pending", paused=failure is None)
             self._queue.append((number, seed))
         elif failure or running.epoch < self._plan.final_epochs:
             failure = failure or Failure(kind="crash", message="the training ended early", traceback="")

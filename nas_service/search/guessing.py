@@ -18,8 +18,9 @@ class Guessing:
     images: int
 
     def explains(self, accuracy: float) -> bool:
-        """Whether an accuracy is at most two standard errors above it."""
-        return accuracy <= self.accuracy + 2 * math.sqrt(self.accuracy * (1 - self.accuracy) / self.images)
+        """Whether an accuracy is at most two standard errors above it; False where these reach 1: nobody can tell."""
+        highest = self.accuracy + 2 * math.sqrt(self.accuracy * (1 - self.accuracy) / self.images)
+        return accuracy <= highest < 1
 
 
 def guessing(spec: DatasetSpec, info: DatasetInfo) -> Guessing | None:

@@ -411,12 +411,14 @@ class Ledger:
         state: str,
         weights: Mapping[str, Any] | None = None,
         failure: Failure | None = None,
+        paused: bool = False,
     ) -> None:
-        """Record how a full training ended; ``pending`` puts it back into the queue."""
+        """Record how a full training ended; ``pending`` puts it back; no attempt if ``paused``."""
 
         def work(session: Session) -> None:
             finalist = session.get_one(Finalist, (self.search_id, number, seed))
             finalist.state = state
+            finalist.attempt -= paused
             finalist.weights = dict(weights) if weights else None
             if weights:  # the kept weights are those of the best epoch, so its figures are the finalist's
                 best: dict[str, Any] = next(

@@ -188,6 +188,7 @@ class Plan:
             table=self._row(decisions or {}),
             dataset=request.dataset,
             source=self.source,
+            train_hash=None if self.source.format == "plugin" else self.info.train_hash or None,
             data_roots=[str(root) for root in self.roots],
             recipe=request.recipe,
             epochs=self.final_epochs if final else request.scheduler.max_epochs,
@@ -223,6 +224,7 @@ def make_plan(request: SearchRequest, source: DatasetSource, info: DatasetInfo, 
     strategy_config = _options(strategy.config, request.strategy, "/strategy")
     task = Task(info.input_shape, info.classes, info.task)
     _check_task(request, task, space)
+    _check_limits(request, info)
     given = tuple(_given(network, task, f"/first/{i}") for i, network in enumerate(request.first))
     roots = tuple(settings.roots())
     table = _table(request, space, task, space_config, roots)
@@ -232,6 +234,22 @@ def make_plan(request: SearchRequest, source: DatasetSource, info: DatasetInfo, 
     return Plan(
         request, source, info, task, space, space_config, strategy, strategy_config, roots, given, table, scored
     )
+
+
+def _check_limits(request: SearchRequest, info: DatasetInfo) -> None:
+    """Raise InvalidRequest where a limit leaves no image of some class."""
+    if info.task == "segmentation":
+        return
+    share = request.dataset.validation_fraction
+    held = sum(count * share >= 1 for count in info.class_counts)
+    for name, limit, classes in (
+        ("max_train", request.dataset.max_train, info.classes),
+        ("max_validation", request.dataset.max_validation, held),
+    ):
+        if limit is not None and limit < classes:
+            raise InvalidRequest(
+                f"{name} is {limit}; allowed: at least {classes}, an image of each class", pointer=f"/dataset/{name}"
+            )
 
 
 def _train_images(request: SearchRequest, info: DatasetInfo) -> int:

@@ -54,7 +54,7 @@ def sentences(found: Report) -> list[str]:
     """The findings in plain words, the most important first."""
     told = []
     if found.guessing is not None:
-        end = "; no candidate is clearly better: do not use any." if found.no_better_than_guessing else "."
+        end = "; no candidate is clearly better." if found.no_better_than_guessing else "."
         told.append(f"Naming the most frequent class always would have {found.guessing:.4f}{end}")
     base = found.baseline
     if base:

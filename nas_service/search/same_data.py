@@ -1,18 +1,14 @@
-"""Every candidate of a search is trained on the data that the search began with; where there is none, it rests."""
+"""A search whose data set is gone or changed rests with the reason: that is no candidate's fault."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-import sqlalchemy as sa
-
 from nas_service.database.session import Database
-from nas_service.database.tables import Trial
-from nas_service.datasets import changed, unreadable
+from nas_service.database.tables import Search
+from nas_service.datasets import of_search
+from nas_service.errors import DataAway
 from nas_service.search.ledger import Ledger
-from nas_service.search.plan import Plan
 from nas_service.search.source import Control
+from nas_service.settings import Settings
 from workers.assignment import Failure
 
 
@@ -21,34 +17,23 @@ def at_rest(why: str) -> str:
     return f"{why}; resume the search when its files are back"
 
 
-class SameData:
-    """Looks at what workers report, and halts the search when its data set is gone or another."""
+def look(ledger: Ledger, database: Database, settings: Settings) -> None:
+    """Read the search's data set again where its files have changed. Raises DataAway when it is not as it was."""
+    with database.read() as session:
+        search = session.get_one(Search, ledger.search_id)
+    of_search(search, database, settings)
 
-    def __init__(self, plan: Plan, ledger: Ledger, database: Database, control: Control) -> None:
-        self._name, self._trains = plan.request.dataset.name, plan.request.evaluator.name == "train"
-        self._ledger, self._control = ledger, control
-        known = Trial.metrics["data_hash"].as_string()
-        own = (Trial.search_id == ledger.search_id, Trial.reused_from.is_(None), known.is_not(None))
-        with database.read() as session:
-            self._known = session.scalars(sa.select(known).where(*own).limit(1)).first()
 
-    def differs(self, report: Mapping[str, Any]) -> bool:
-        """Whether a worker has read other data than those before it; such a report counts for nothing."""
-        found = report.get("data_hash")
-        self._known = self._known or found
-        if found in (None, self._known):
-            return False
-        self._halt(changed(self._name))
+def rests(failure: Failure, ledger: Ledger, database: Database, settings: Settings, control: Control) -> bool:
+    """Whether a candidate failed because the data set is gone or changed, as this process sees it too; then the search
+    is halted. Otherwise one worker alone cannot read it, or the request is at fault."""
+    if failure.kind != "data":
+        return False
+    try:
+        look(ledger, database, settings)
+    except DataAway as away:
+        reason = at_rest(away.detail)
+        control.halt(reason)
+        ledger.set_reason(reason)
         return True
-
-    def missing(self, failure: Failure) -> bool:
-        """Whether a candidate failed for want of data, which is not its fault."""
-        if failure.kind != "data" or not self._trains:
-            return False
-        self._halt(unreadable(self._name, failure.message.removeprefix("DataError: ")))
-        return True
-
-    def _halt(self, why: str) -> None:
-        reason = at_rest(why)
-        self._control.halt(reason)
-        self._ledger.set_reason(reason)
+    return False

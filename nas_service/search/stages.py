@@ -13,7 +13,7 @@ import torch
 from nas_service.database.session import Database
 from nas_service.database.tables import ArchitectureRow, Event, Measurement, Search, Trial
 from nas_service.datasets import of_search
-from nas_service.errors import LeaseLost, Unavailable
+from nas_service.errors import DataAway, LeaseLost, Unavailable
 from nas_service.search.candidates import Candidates
 from nas_service.search.finalists import Finalists, Winner, choose_winner, ensemble_of, finalist_folder
 from nas_service.search.guessing import stored, told
@@ -22,6 +22,7 @@ from nas_service.search.ledger import Ledger
 from nas_service.search.mirror import Mirror
 from nas_service.search.plan import make_plan
 from nas_service.search.request import SchedulerSpec, SearchRequest
+from nas_service.search.same_data import look
 from nas_service.search.schedulers import scheduler_of
 from nas_service.search.source import Control, Source
 from nas_service.settings import Settings
@@ -102,11 +103,15 @@ class Stages:
         if self._plan.request.evaluator.name == "train" and winner.weights:
             self._ledger.set_stage("test")
             try:
-                body |= self._split(self._tested_before() or self._test_once(winner))
-            except (LeaseLost, Unavailable):
+                tested = self._tested_before()
+                if tested is None:
+                    look(self._ledger, self._database, self._settings)
+                body |= self._split(tested or self._test_once(winner))
+            except (LeaseLost, Unavailable, DataAway):
                 raise
             except Exception as error:  # the winner and its weights are there: they must not be lost with the test
                 log.exception("the test failed")
+                look(self._ledger, self._database, self._settings)
                 unread = f"the test split could not be read: {type(error).__name__}: {error}"
                 reason = f"{reason}; {unread}".removeprefix("; ")
         if self._guessing and winner.score == "val_accuracy" and winner.seeds:

@@ -429,6 +429,22 @@ def test_tiffs_are_read_and_hidden_files_are_none(tmp_path: Path) -> None:
     assert np.array_equal(find.read(source("folder", folder), "train", [tmp_path]).images, before)
 
 
+def test_tiffs_of_several_pages_and_values_that_are_none_are_refused(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "d", mode="L")
+    path = folder / "train" / "cat" / "0.tif"
+    Image.new("L", (5, 6)).save(path, save_all=True, append_images=[Image.new("L", (5, 6))])
+    with pytest.raises(DataError, match=r"0\.tif: a TIFF of 2 pages; allowed: one page"):
+        find.read(source("folder", folder), "train", [tmp_path])
+    for file in folder.glob("*/*/*.*"):
+        Image.fromarray(np.full((6, 5), 1.5, np.float32)).save(file.with_suffix(".tif"))
+        if file.suffix != ".tif":
+            file.unlink()
+    assert find.read(source("folder", folder), "train", [tmp_path]).images.max() == 1.5
+    Image.fromarray(np.full((6, 5), np.nan, np.float32)).save(path)
+    with pytest.raises(DataError, match=r"0\.tif: values that are not finite"):
+        find.read(source("folder", folder), "train", [tmp_path])
+
+
 def test_a_test_part_of_another_depth_is_refused(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "d", mode="L")
     for path in (folder / "test").glob("*/*.png"):

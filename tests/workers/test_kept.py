@@ -26,7 +26,7 @@ class Decoder:
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("NAS_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(kept, "WORTH_BYTES", 10)
     paths = [tmp_path / f"{i}.png" for i in range(2)]
     for path in paths:
@@ -68,7 +68,7 @@ def test_without_a_place_it_works_all_the_same(
 ) -> None:
     decode = Decoder()
     (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("NAS_CACHE_DIR", str(tmp_path / "file" / "no folder"))
     assert [kept.array(stamp(photos), 64, decode)[0, 0] for _ in range(2)] == [1, 2]
 
 
@@ -94,6 +94,35 @@ def test_what_a_killed_process_left_goes(photos: list[Path]) -> None:
     os.utime(old, (1, 1))
     kept.array(stamp(photos), 64, Decoder())
     assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_what_changed_while_it_was_read_is_not_kept(photos: list[Path]) -> None:
+    def changing() -> np.ndarray:
+        photos[1].write_bytes(b"54321 and more")
+        return np.zeros(3)
+
+    kept.array(stamp(photos), 64, changing)
+    assert not kept.folder().exists()
+
+
+def test_a_file_in_anothers_place_with_its_time_is_another(photos: list[Path]) -> None:
+    decode, before = Decoder(), photos[0].stat()
+    kept.array(stamp(photos), 64, decode)
+    other = photos[0].with_suffix(".other")
+    other.write_bytes(b"54321")
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.replace(other, photos[0])
+    assert kept.array(stamp(photos), 64, decode)[0, 0] == 2
+
+
+def test_bytes_are_bounded_and_a_full_disk_is_left_alone(photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "KEPT_BYTES", 300)  # an array of 6 bytes takes 134
+    for size in range(5):
+        kept.array(stamp(photos), size, Decoder())
+    assert len(list(kept.folder().iterdir())) == 2
+    monkeypatch.setattr(kept, "FREE", 2**62)
+    kept.array(stamp(photos), 5, Decoder())
+    assert len(list(kept.folder().iterdir())) == 2
 
 
 def test_errors_of_decoding_are_told_and_leave_nothing(photos: list[Path]) -> None:

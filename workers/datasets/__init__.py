@@ -54,7 +54,8 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and validation part on one device. ``content_hash`` identifies pixels, labels and split."""
+    """Training and validation part on one device. ``content_hash`` identifies pixels, labels and split, ``train_hash``
+    pixels and labels of the whole training part."""
 
     name: str
     train: Split
@@ -62,6 +63,7 @@ class Dataset:
     classes: int
     input_shape: tuple[int, int, int]
     content_hash: str
+    train_hash: str
     label_names: tuple[str, ...]
 
     @property
@@ -78,7 +80,9 @@ class Dataset:
 class DatasetInfo:
     """What a data set is. ``class_counts``, ``mean`` and ``std`` (in pixel units) are those of training.
 
-    ``content_hash`` is the SHA-256 of both parts. A segmentation counts pixels, the others images.
+    ``content_hash`` is the SHA-256 of both parts, ``train_hash`` that of the training part.
+
+    A segmentation counts pixels, the others images.
     """
 
     name: str
@@ -92,6 +96,7 @@ class DatasetInfo:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     task: str = "classification"
+    train_hash: str = ""
 
 
 _cache: OrderedDict[Hashable, Dataset] = OrderedDict()
@@ -133,6 +138,7 @@ def _loaded(spec: DatasetSpec, source: DatasetSource, whole: Arrays, device: tor
         classes=len(whole.label_names),
         input_shape=(channels, height, width),
         content_hash=arrays.digest(whole, spec.model_dump(exclude={"name"})),
+        train_hash=arrays.digest(whole),
         label_names=whole.label_names,
     )
 
@@ -183,6 +189,7 @@ def _described(source: DatasetSource, roots: Roots) -> DatasetInfo:
         mean=tuple(mean.flatten().tolist()),
         std=tuple(std.flatten().tolist()),
         task=train.task,
+        train_hash=arrays.digest(train),
     )
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from workers.dataset_spec import DataError, DatasetSource, DatasetSpec, Format, Part, SceneSpec, inside, stamp
+from workers.dataset_spec import DataError, DatasetSource, DatasetSpec, Format, Part, SceneSpec, Stamp, inside, stamp
 from workers.datasets import arrays, cifar, folders, idx, masks, npz, scenes
 from workers.datasets.arrays import Arrays
 
@@ -82,8 +82,8 @@ def source_of(spec: DatasetSpec, roots: Roots, source: DatasetSource | None = No
     return known[spec.name]
 
 
-def source_stamp(source: DatasetSource, roots: Roots) -> tuple[tuple[str, int, int], ...]:
-    """(path, modification time, size) of every file of both parts; empty for digits and plug-ins. Raises DataError."""
+def source_stamp(source: DatasetSource, roots: Roots) -> Stamp:
+    """Stamp of every file of both parts; empty for digits and plug-ins. Raises DataError."""
     if source.format in ("digits", "plugin"):
         return ()
     if source.scenes is not None:

@@ -23,8 +23,8 @@ DEEP = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
 MAX_PIXELS = 4096 * 4096
 MAX_PHOTO = 100_000_000
 """Pixels of a photo that is brought to a smaller size."""
-THREADS = 4
-"""Photos that are decoded, and in memory, at the same time."""
+THREADS, THREAD_PIXELS = 4, 50_000_000
+"""Photos that are decoded, and in memory, at the same time: at most so many, with so many pixels together."""
 
 
 def files(folder: Path, part: Part, roots: Sequence[str | Path]) -> list[Path]:
@@ -51,12 +51,12 @@ def stacked(paths: list[Path], where: str, side: int | None = None) -> NDArray[A
 
 
 def _decoded(paths: list[Path], where: str, side: int | None) -> NDArray[Any]:
-    (width, height), mode = _common_form(paths, where, side)
+    (width, height), mode, threads = _common_form(paths, where, side)
     channels, dtype = 3 if mode == "RGB" else 1, np.dtype(np.float32 if mode == "F" else np.uint8)
     if len(paths) * channels * width * height * dtype.itemsize > MAX_BYTES:
         raise DataError(f"{where}: {len(paths)} images of {width} × {height} need more than {MAX_BYTES} bytes")
     images = np.empty((len(paths), channels, height, width), dtype)
-    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         for i, pixels in enumerate(pool.map(lambda path: _pixels(path, mode, side), paths)):
             images[i] = pixels
     return images
@@ -90,8 +90,9 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
 
 
-def _common_form(paths: list[Path], where: str, side: int | None) -> tuple[tuple[int, int], str]:
-    """(width, height) of every image, and the mode that holds all: L for grey, F for grey of more than 8 bits, RGB.
+def _common_form(paths: list[Path], where: str, side: int | None) -> tuple[tuple[int, int], str, int]:
+    """(width, height) of every image, the mode that holds all (L for grey, F for grey of more than 8 bits, RGB), and
+    how many of them may be decoded at once.
 
     Raises DataError when some have 8 bits and others more, or when sizes differ and ``side``, to which all are brought,
     is None.
@@ -99,13 +100,16 @@ def _common_form(paths: list[Path], where: str, side: int | None) -> tuple[tuple
     if not paths:
         raise DataError(f"{where}: no images; allowed: files that end in {', '.join(sorted(SUFFIXES))}")
     size = None if side is None else (side, side)
-    grey, deep = True, None
+    grey, deep, largest = True, None, 1
     for path in paths:
         with opened(path) as image:
             most = MAX_PIXELS if side is None else MAX_PHOTO
             if image.width * image.height > most:
                 raise DataError(f"{path}: {image.width} × {image.height} pixels; allowed: {most} pixels")
-            size = size or image.size
+            pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+            if pages > 1:
+                raise DataError(f"{path}: a TIFF of {pages} pages; allowed: one page")
+            size, largest = size or image.size, max(largest, image.width * image.height)
             if side is None and image.size != size:
                 raise DataError(
                     f"{path}: width, height {image.size}, but {paths[0]} is {size}; allowed: one size; a data set of "
@@ -120,7 +124,7 @@ def _common_form(paths: list[Path], where: str, side: int | None) -> tuple[tuple
                     f"unlike {paths[0]}; allowed: one depth"
                 )
     assert size is not None, "there is a path"
-    return size, "F" if deep else "L" if grey else "RGB"
+    return size, "F" if deep else "L" if grey else "RGB", max(1, min(THREADS, THREAD_PIXELS // largest))
 
 
 def _pixels(path: Path, mode: str, side: int | None) -> NDArray[Any]:
@@ -135,6 +139,8 @@ def _pixels(path: Path, mode: str, side: int | None) -> NDArray[Any]:
                 array = np.asarray(ImageOps.fit(ImageOps.exif_transpose(image).convert(mode), (side, side)))
         except (OSError, ValueError, SyntaxError) as error:
             raise DataError(f"{path}: broken image: {error}") from error
+    if mode == "F" and not np.isfinite(array).all():
+        raise DataError(f"{path}: values that are not finite (NaN or infinity); allowed: numbers")
     return array.transpose(2, 0, 1) if mode == "RGB" else array[None]
 
 

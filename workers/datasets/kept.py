@@ -8,9 +8,10 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -18,26 +19,27 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from workers.dataset_spec import stamp
+from workers.dataset_spec import Stamp, stamp
 
 T = TypeVar("T")
-Files = Sequence[tuple[str, int, int]]
-"""(path, modification time, size) of each, as ``stamp`` has them."""
 WORTH_BYTES = 4 * 2**20
 """Files of fewer bytes in all are read again: that takes a moment."""
-KEPT = 16
-"""Arrays that stay, and as many descriptions; the longest unused go first."""
+KEPT, KEPT_BYTES = 1000, 8 * 2**30
+"""Files that stay, and their bytes together; the longest unused go first."""
+FREE = 10
+"""Nothing is kept where the disk has not so many times its bytes free: others need it more."""
 
-ABANDONED_SECONDS = 86_400.0
+ABANDONED_SECONDS = 3600.0
 """Age at which a file that was never finished is deleted."""
 
 
 def folder() -> Path:
-    """Where it lies: ``nas-service`` in XDG_CACHE_HOME, or in ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nas-service"
+    """Where it lies: NAS_CACHE_DIR, else ``nas-service`` in XDG_CACHE_HOME or in ~/.cache."""
+    own = os.environ.get("NAS_CACHE_DIR")
+    return Path(own or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nas-service")
 
 
-def array(files: Files, how: object, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+def array(files: Stamp, how: object, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
     """What ``make`` reads from these files, or has read from the same files ``how`` before.
 
     ``how``: what else decides the result, as JSON. Where a file or this package's readers have changed, or where
@@ -53,23 +55,25 @@ def array(files: Files, how: object, make: Callable[[], NDArray[Any]]) -> NDArra
     )
 
 
-def document(files: Files, how: object, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def document(files: Stamp, how: object, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The same for a JSON object; tuples come back as lists."""
     return _once(files, how, ".json", make, json.load, lambda made, file: file.write(json.dumps(made).encode()))
 
 
 def _once(
-    files: Files,
+    files: Stamp,
     how: object,
     suffix: str,
     make: Callable[[], T],
     load: Callable[[BinaryIO], T],
     save: Callable[[T, BinaryIO], object],
 ) -> T:
-    if sum(size for _, _, size in files) < WORTH_BYTES:
+    if sum(size for _, size, *_ in files) < WORTH_BYTES:
         return make()
-    readers = stamp(sorted(Path(__file__).parent.glob("*.py")))
-    name = hashlib.sha256(json.dumps([readers, PIL.__version__, how, files]).encode()).hexdigest() + suffix
+    here = Path(__file__).parent
+    readers = stamp([*sorted(here.glob("*.py")), here.parent / "dataset_spec.py"])
+    key = json.dumps([readers, PIL.__version__, np.__version__, how, files])
+    name = hashlib.sha256(key.encode()).hexdigest() + suffix
     try:
         place = folder() / name
         os.utime(place)
@@ -78,7 +82,8 @@ def _once(
     except (OSError, ValueError, EOFError, RuntimeError):  # not there, not whole, no home
         made = make()
     with contextlib.suppress(OSError, RuntimeError):
-        _keep(lambda file: save(made, file), folder() / name)
+        if stamp(Path(path) for path, *_ in files) == tuple(files):  # else they changed while they were read
+            _keep(lambda file: save(made, file), folder() / name)
     return made
 
 
@@ -88,6 +93,10 @@ def _keep(write: Callable[[BinaryIO], object], place: Path) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        if os.stat(scratch).st_size * FREE > shutil.disk_usage(place.parent).free:
+            raise OSError("the disk is nearly full")
         os.replace(scratch, place)
     except BaseException:
         os.unlink(scratch)
@@ -95,6 +104,9 @@ def _keep(write: Callable[[BinaryIO], object], place: Path) -> None:
     for part in place.parent.glob("*.part"):  # what a process that was killed has left
         if part.stat().st_mtime < time.time() - ABANDONED_SECONDS:
             part.unlink(missing_ok=True)
-    by_use = sorted(place.parent.glob(f"*{place.suffix}"), key=lambda kept: kept.stat().st_mtime)
-    for unused in by_use[:-KEPT]:
-        unused.unlink(missing_ok=True)
+    total = 0
+    found = [(path.stat().st_mtime, path.stat().st_size, path) for path in place.parent.glob("*.[nj]*")]
+    for i, (_, size, path) in enumerate(sorted(found, reverse=True)):
+        total += size
+        if i and (i >= KEPT or total > KEPT_BYTES):
+            path.unlink(missing_ok=True)

@@ -13,15 +13,17 @@ from nas_service import datasets
 from nas_service.database.schema import migrate
 from nas_service.database.session import Database
 from nas_service.database.tables import Finalist, Measurement, Search, Trial
-from nas_service.errors import DataAway
+from nas_service.errors import DataAway, InvalidRequest
 from nas_service.search import status
 from nas_service.search.driver import Driver
+from nas_service.search.guessing import Guessing
 from nas_service.search.ledger import Ledger
+from nas_service.search.plan import make_plan
 from nas_service.search.report import report
 from nas_service.search.report_text import sentences
 from nas_service.search.request import SearchRequest
 from nas_service.settings import Settings
-from workers.datasets import DatasetSource
+from workers.datasets import DatasetSource, DatasetSpec, load
 
 TRIALS = 4
 
@@ -127,6 +129,46 @@ def test_files_that_change_mix_no_results(
     assert len({t.metrics["data_hash"] for t in trials if t.state == "completed"}) == 1
 
 
+def test_files_that_change_before_the_first_training_are_noticed(
+    path: Path, sqlite: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the driver has looked: else all would be trained on them, and be reused under the name of the others."""
+    search_id = asked(sqlite, settings)
+    when(monkeypatch, "start_trial", 0, lambda: write(path, seed=1))
+    search = drive(search_id, sqlite, settings)
+    assert search.state == "paused"
+    assert "data set 'mine' has changed since" in search.reason
+    write(path, seed=0)
+    assert go_on(search_id, sqlite, settings).state == "succeeded"
+    with sqlite.read() as session:
+        trials = list(session.scalars(sa.select(Trial).where(Trial.search_id == search_id)))
+    right = load(DatasetSpec(name="mine"), settings.roots(), DatasetSource(name="mine", format="npz", path=str(path)))
+    assert {t.metrics["data_hash"] for t in trials if t.state == "completed"} == {right.content_hash}
+
+
+@pytest.mark.parametrize("what", ["away", "changed"])
+def test_the_test_waits_for_its_data_too(
+    path: Path, sqlite: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    search_id = asked(sqlite, settings)
+    real = Ledger.set_stage
+
+    def watched(self: Ledger, stage: str) -> None:
+        real(self, stage)
+        if stage == "test":
+            monkeypatch.setattr(Ledger, "set_stage", real)
+            path.unlink() if what == "away" else write(path, seed=1)
+
+    monkeypatch.setattr(Ledger, "set_stage", watched)
+    search = drive(search_id, sqlite, settings)
+    assert (search.state, search.stage, search.winner) == ("paused", "test", None)
+    write(path)
+    search = go_on(search_id, sqlite, settings)
+    assert search.state == "succeeded"
+    assert search.winner is not None
+    assert search.winner["test"]["test_images"] == 6
+
+
 @pytest.mark.parametrize("what", ["away", "changed"])
 def test_finalists_wait_for_their_data_too(
     path: Path, sqlite: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch, what: str
@@ -141,6 +183,7 @@ def test_finalists_wait_for_their_data_too(
         finalists = list(session.scalars(sa.select(Finalist).where(Finalist.search_id == search_id)))
     assert [f.state for f in finalists] == ["completed"] * 2
     assert len({f.metrics["data_hash"] for f in finalists}) == 1
+    assert {f.attempt for f in finalists} == {1}, "a rest is no attempt"
 
 
 def test_a_search_keeps_its_source_when_the_name_gets_another(path: Path, sqlite: Database, settings: Settings) -> None:
@@ -172,3 +215,45 @@ def test_a_winner_that_guesses_is_told(path: Path, sqlite: Database, settings: S
         found = report(session, search)
     assert (found.guessing, found.no_better_than_guessing) == (0.5, True)
     assert sentences(found)[0].startswith("Naming the most frequent class always would have 0.5000; no candidate is")
+
+
+def test_files_that_moved_are_found_by_the_name(path: Path, sqlite: Database, settings: Settings) -> None:
+    search = drive(asked(sqlite, settings), sqlite, settings)
+    datasets.forget("mine", sqlite)
+    path.rename(path.with_name("moved.npz"))
+    datasets.register(DatasetSource(name="mine", format="npz", path="moved.npz"), sqlite, settings)
+    source, _ = datasets.of_search(search, sqlite, settings)
+    assert source.path == str(path.with_name("moved.npz"))
+
+
+def test_a_file_that_goes_while_it_is_looked_up_is_told(
+    path: Path, sqlite: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(source: DatasetSource, roots: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory", f"{source.path}/1.png")
+
+    monkeypatch.setattr(datasets, "source_stamp", gone)
+    with pytest.raises(InvalidRequest, match=r"mine.npz/1.png: No such file or directory"):
+        datasets.described(DatasetSpec(name="mine"), sqlite, settings)
+
+
+@pytest.mark.parametrize(("limit", "least"), [({"max_train": 1}, 2), ({"max_validation": 1}, 2)])
+def test_limits_leave_an_image_of_each_class(
+    path: Path, sqlite: Database, settings: Settings, limit: dict[str, int], least: int
+) -> None:
+    (name,) = limit
+    data = datasets.described(DatasetSpec(name="mine"), sqlite, settings)
+    spec = DatasetSpec.model_construct(
+        name="mine", validation_fraction=0.2, seed=0, **{"max_train": None, "max_validation": None, **limit}
+    )
+    request = SearchRequest.model_validate({"dataset": {"name": "mine"}, "space": {"name": "residual"}})
+    with pytest.raises(InvalidRequest, match=f"{name} is 1; allowed: at least {least}, an image of each class"):
+        make_plan(request.model_copy(update={"dataset": spec}), *data, settings)
+
+
+@pytest.mark.parametrize(
+    ("share", "images", "accuracy", "said"),
+    [(0.5, 100, 0.59, True), (0.5, 100, 0.61, False), (0.97, 100, 1.0, False), (0.97, 100, 0.97, False)],
+)
+def test_guessing_is_told_where_it_can_be_known(share: float, images: int, accuracy: float, said: bool) -> None:
+    assert Guessing(share, images).explains(accuracy) is said
