@@ -242,7 +242,7 @@ def test_a_network_for_another_task_is_refused(tmp_path: Path) -> None:
     boxes = scene_assignment(tmp_path, "localisation").source
     body = scene_assignment(tmp_path, "segmentation").model_copy(update={"source": boxes})
     failure = next(iter(run(body)))["failure"]
-    assert failure["kind"] == "data"
+    assert failure["kind"] == "build"
     assert "mine is for localisation; the architecture is for segmentation" in failure["message"]
 
 

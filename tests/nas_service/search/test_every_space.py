@@ -52,7 +52,10 @@ def test_a_space_is_searched_end_to_end(home: LocalServer, name: str, strategy: 
     """With its default options, on images of 8x8 pixels; evolution's third candidate is a child."""
     trials = 3 if strategy["name"] == "evolution" else 2
     search = searched(home, space={"name": name}, strategy=strategy, budget={"max_trials": trials}, seed=1)
-    assert (search["state"], search["reason"]) == ("succeeded", "")
+    assert search["state"] == "succeeded"
+    assert "hardly better" in (search["reason"] or "hardly better"), (
+        "two epochs teach little: that may be told, no more"
+    )
     assert search["progress"]["counted"] == trials
     assert set(search["progress"]["states"]) == {"completed"}
     assert 0 <= search["winner"]["test"]["test_accuracy"] <= 1
