@@ -76,7 +76,7 @@ def of_search(search: Search, database: Database, settings: Settings) -> tuple[D
     held = DatasetSource.model_validate(search.data["source"])
     now = sources(database, settings).get(spec.name, held)
     problems = []
-    for source in (held, now):
+    for source in dict.fromkeys((held, now)):
         try:
             found = info(source, settings)
         except InvalidRequest as error:

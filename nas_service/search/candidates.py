@@ -21,7 +21,7 @@ from nas_service.search.plan import Plan, network_costs
 from nas_service.search.ranking import pareto_front
 from nas_service.search.same_data import rests
 from nas_service.search.scoring import NO_SCORES, Scorer, Screen
-from nas_service.search.source import Control, Nothing, figures_of, weights_of
+from nas_service.search.source import Control, Nothing, elsewhere, figures_of, weights_of
 from nas_service.settings import Settings
 from nas_service.strategies.merit import feasible, turned
 from nas_service.strategies.protocol import Inheriting, ObservedTrial, Proposed
@@ -456,8 +456,7 @@ class Candidates:
             self._ledger.requeue_trial(number, self._control.halted or "the search was paused", paused=True)
             self._queue.append(number)
             return
-        elsewhere = failure and ((death and failure.kind in ("infrastructure", "crash")) or failure.kind == "data")
-        if failure and elsewhere and running.attempt < self._settings.max_attempts:
+        if failure and elsewhere(failure, death) and running.attempt < self._settings.max_attempts:
             self._ledger.requeue_trial(number, f"attempt {running.attempt} ended: {failure.message}")
             self._queue.append(number)
             return

@@ -18,7 +18,7 @@ from nas_service.search.ledger import Ledger
 from nas_service.search.plan import Plan
 from nas_service.search.ranking import best_first
 from nas_service.search.same_data import rests
-from nas_service.search.source import Control, Nothing, figures_of, weights_of
+from nas_service.search.source import Control, Nothing, elsewhere, figures_of, weights_of
 from nas_service.settings import Settings
 from workers.assignment import Assignment, Failure
 
@@ -90,8 +90,7 @@ class Finalists:
         failure = running.failure or death
         if failure and rests(failure, self._ledger, self._database, self._settings, self._control):
             running.requeued, failure = True, None
-        elsewhere = failure and ((death and failure.kind in ("infrastructure", "crash")) or failure.kind == "data")
-        again = elsewhere and running.attempt < self._settings.max_attempts
+        again = elsewhere(failure, death) and running.attempt < self._settings.max_attempts
         if (running.requeued and failure is None) or again:
             self._ledger.end_finalist(number, seed, "pending", paused=failure is None)
             self._queue.append((number, seed))

@@ -44,6 +44,13 @@ class Control:
         return self.stopping.is_set() or self.spent.is_set()
 
 
+def elsewhere(failure: Failure | None, death: Failure | None) -> bool:
+    """Whether another worker may do better: this one died of what may pass, or it alone cannot read the data."""
+    if failure is None:
+        return False
+    return failure.kind == "data" or (death is not None and failure.kind in ("infrastructure", "crash"))
+
+
 class Source(Protocol):
     """Assignments to run, at most `parallel` at once. Called from one thread."""
 

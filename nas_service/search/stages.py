@@ -103,10 +103,7 @@ class Stages:
         if self._plan.request.evaluator.name == "train" and winner.weights:
             self._ledger.set_stage("test")
             try:
-                tested = self._tested_before()
-                if tested is None:
-                    look(self._ledger, self._database, self._settings)
-                body |= self._split(tested or self._test_once(winner))
+                body |= self._split(self._tested_before() or self._test_once(winner))
             except (LeaseLost, Unavailable, DataAway):
                 raise
             except Exception as error:  # the winner and its weights are there: they must not be lost with the test
@@ -137,6 +134,7 @@ class Stages:
         return {k: v for k, v in event.data.items() if k.startswith(("test_", "ensemble_"))} if event else None
 
     def _test_once(self, winner: Winner) -> dict[str, Any]:
+        look(self._ledger, self._database, self._settings)
         seed = self._plan.request.seed if winner.seed is None else winner.seed
         figures = dict(self._test(winner, seed))
         self._ledger.record_test(winner.trial, seed, figures)

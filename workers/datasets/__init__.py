@@ -131,14 +131,15 @@ def _loaded(spec: DatasetSpec, source: DatasetSource, whole: Arrays, device: tor
         for part in (train, whole.part(held))
     ]
     channels, height, width = whole.images.shape[1:]
+    content_hash, train_hash = arrays.digests(whole, spec.model_dump(exclude={"name"}), {})
     return Dataset(
         name=source.name,
         train=parts[0],
         validation=parts[1],
         classes=len(whole.label_names),
         input_shape=(channels, height, width),
-        content_hash=arrays.digest(whole, spec.model_dump(exclude={"name"})),
-        train_hash=arrays.digest(whole),
+        content_hash=content_hash,
+        train_hash=train_hash,
         label_names=whole.label_names,
     )
 
@@ -177,6 +178,7 @@ def _described(source: DatasetSource, roots: Roots) -> DatasetInfo:
     train, test = find.read(source, "train", roots), find.read(source, "test", roots)
     mean, std = _moments(train)
     channels, height, width = train.images.shape[1:]
+    content_hash, train_hash = arrays.digests(train, {"test": arrays.digest(test)}, {})
     return DatasetInfo(
         name=source.name,
         classes=len(train.label_names),
@@ -184,12 +186,12 @@ def _described(source: DatasetSource, roots: Roots) -> DatasetInfo:
         train=len(train.labels),
         test=len(test.labels),
         class_counts=_class_counts(train),
-        content_hash=arrays.digest(train, {"test": arrays.digest(test)}),
+        content_hash=content_hash,
         label_names=train.label_names,
         mean=tuple(mean.flatten().tolist()),
         std=tuple(std.flatten().tolist()),
         task=train.task,
-        train_hash=arrays.digest(train),
+        train_hash=train_hash,
     )
 
 

@@ -224,11 +224,20 @@ def at_most(indices: NDArray[np.int64], labels: NDArray[np.int64], limit: int | 
 
 def digest(arrays: Arrays, parameters: Mapping[str, object] | None = None) -> str:
     """SHA-256 of shapes, types, pixels, labels, and the parameters of the split."""
+    return digests(arrays, parameters or {})[0]
+
+
+def digests(arrays: Arrays, *parameters: Mapping[str, object]) -> list[str]:
+    """The digest with each of these parameters; the pixels are read once."""
     sha = hashlib.sha256()
     for array in (arrays.images, arrays.labels):
         sha.update(f"{array.dtype.str}{array.shape}".encode())
         if array is arrays.images and array.dtype == np.float32:
             sha.update(b"unchanged")  # results before this was here came of pixels that each validation had changed
         sha.update(np.ascontiguousarray(array).data)
-    sha.update(repr(sorted((parameters or {}).items())).encode())
-    return sha.hexdigest()
+    found = []
+    for each in parameters:
+        ending = sha.copy()
+        ending.update(repr(sorted(each.items())).encode())
+        found.append(ending.hexdigest())
+    return found

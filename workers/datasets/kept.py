@@ -28,7 +28,6 @@ KEPT, KEPT_BYTES = 1000, 8 * 2**30
 """Files that stay, and their bytes together; the longest unused go first."""
 FREE = 10
 """Nothing is kept where the disk has not so many times its bytes free: others need it more."""
-
 ABANDONED_SECONDS = 3600.0
 """Age at which a file that was never finished is deleted."""
 
